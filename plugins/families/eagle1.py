@@ -1,0 +1,168 @@
+"""EAGLE-1 and its relatives: one fusion of embedding and verifier state, one Llama layer without its first norm.
+
+    u = fc(cat(embedding, state));  u += attention(u);  state' = u + mlp(post_attention_layernorm(u))
+
+and the verifier's own head on the result. Relatives add a fusion bias or layernorms around the fusion; they share
+these rows, this config and these checks. Source: SafeAILab/EAGLE `cnets1.py`; formats differ only in their clothes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.facts import Facts
+from spec_convert.findings import Finding
+from spec_convert.formats import Described, Draft, Layout, Request
+from spec_convert.plugins.families import llama
+from spec_convert.plugins.families.llama import NOT_UNIFIED, is_unified
+from spec_convert.rules import found
+from spec_convert.tensor_map import TensorMap, drop, either, keep, move, refuse
+
+Position = Literal["before_fusion", "after_fusion"]
+
+# fmt: off
+FUSION = TensorMap(
+    keep("embed_tokens.weight", shape="vocabulary hidden", optional=True),
+    keep("fc.weight",           shape="hidden 2*hidden"),
+)
+FUSION_BIAS = TensorMap(keep("fc.bias", shape="hidden"))
+FIRST_LAYER = llama.attention("hidden") + llama.MLP + llama.norms("post_attention_layernorm")
+BODY = TensorMap(FUSION, FIRST_LAYER.under("layers.0."), llama.LATER_LAYER.under("layers.{i:1+}."))
+
+ANOTHER_FUNCTION = "EAGLE-1 has no such norm: with it this is another function (NeMo Automodel's), which servers lack"
+NO_EXTRA_NORMS = TensorMap(
+    refuse("layers.0.input_layernorm.weight", because=ANOTHER_FUNCTION),
+    refuse("norm.weight",                     because=ANOTHER_FUNCTION),
+)
+LAYERNORMS = TensorMap(
+    either(
+        TensorMap(keep("embed_layernorm.weight",                                 shape="hidden")),
+        TensorMap(move("post_embedding_layernorm.weight", "embed_layernorm.weight", shape="hidden")),
+    ),
+    keep("hidden_layernorm.weight",  shape="hidden"),
+    keep("lm_head_layernorm.weight", shape="hidden"),
+)
+# fmt: on
+
+BIAS_TENSOR = "fc.bias"
+LAYERNORM_TENSORS = (
+    "embed_layernorm.weight",
+    "post_embedding_layernorm.weight",
+    "hidden_layernorm.weight",
+    "lm_head_layernorm.weight",
+)
+
+TABLES = {
+    "body": BODY + NO_EXTRA_NORMS,
+    "fusion bias": FUSION_BIAS,
+    "query, key and value biases": llama.QKV_BIAS.under("layers.{i:int}."),
+}
+
+
+def looks_like_eagle1(checkpoint: Checkpoint) -> dict[str, bool]:
+    """The statements that every checkpoint of the family must make true."""
+    fc, query = checkpoint.shape("fc.weight"), checkpoint.shape("layers.0.self_attn.q_proj.weight")
+    return {
+        "a fusion `fc.weight` of embedding and one verifier state (twice as wide as high)": (
+            fc is not None and len(fc) == 2 and fc[1] == 2 * fc[0]
+        ),
+        "a layer `layers.0` that reads states of the draft's own width": (
+            fc is not None and query is not None and len(query) == 2 and query[1] == fc[0]
+        ),
+        "no EAGLE-3 norm on the state (`hidden_norm`)": not any(n.endswith("hidden_norm.weight") for n in checkpoint),
+        NOT_UNIFIED: not is_unified(checkpoint),
+    }
+
+
+def has_layernorms(checkpoint: Checkpoint) -> bool:
+    return any(name in checkpoint for name in LAYERNORM_TENSORS)
+
+
+def has_qkv_bias(checkpoint: Checkpoint) -> bool:
+    return any(f"layers.0.self_attn.{p}_proj.bias" in checkpoint for p in "qkv")
+
+
+def bias_contradicts_config(checkpoint: Checkpoint) -> bool:
+    """HASS's sign: its trainer builds the fusion with a bias whatever the config says."""
+    return checkpoint.get("bias") is False and BIAS_TENSOR in checkpoint
+
+
+def features(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `detect` shows of an EAGLE-1 checkpoint, from its tensors alone."""
+    fc, embedding = checkpoint.shape("fc.weight"), checkpoint.shape("embed_tokens.weight")
+    return {
+        "fusion_bias": BIAS_TENSOR in checkpoint,
+        "layernorms": has_layernorms(checkpoint),
+        "qkv_bias": has_qkv_bias(checkpoint),
+        "hidden_size": fc[0] if fc else None,
+        "vocab_size": embedding[0] if embedding else checkpoint.get("vocab_size"),
+        "draft_vocab_size": None,
+        "layers": len({name.split(".")[1] for name in checkpoint if name.startswith("layers.")}),
+        "own_embeddings": embedding is not None,
+    }
+
+
+def layout(checkpoint: Checkpoint, request: Request) -> Layout:
+    """The rows of a plain EAGLE-1 checkpoint: fusion bias and q/k/v biases as the tensors have them."""
+    bias, findings = fusion_bias_rows(checkpoint, request, BIAS_TENSOR, "fc.bias")
+    if request.layernorms:
+        findings.append(contradiction("--layernorms", "the file holds no layernorm tensors to take them from"))
+    rows = TensorMap(BODY, NO_EXTRA_NORMS, bias, qkv_bias_rows(checkpoint))
+    return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=tuple(findings))
+
+
+def qkv_bias_rows(checkpoint: Checkpoint) -> TensorMap:
+    return TABLES["query, key and value biases"] if has_qkv_bias(checkpoint) else TensorMap()
+
+
+def fusion_bias_rows(
+    checkpoint: Checkpoint, request: Request, name: str, target: str
+) -> tuple[TensorMap, list[Finding]]:
+    """The row of the fusion bias. The tensor decides; a flag that contradicts it is said aloud, or refused."""
+    if name in checkpoint and request.fusion_bias is False:
+        rows = TensorMap(drop(name, because="--no-fusion-bias"))
+        message = f"{name} is in the file and trained: without it the draft computes another function"
+        return rows, [found("flag-contradicts-tensors", where="--no-fusion-bias", message=message)]
+    if name in checkpoint:
+        return TensorMap(move(name, target, shape="hidden")), []
+    if request.fusion_bias:
+        return TensorMap(), [contradiction("--fusion-bias", f"the file holds no {name} to take it from")]
+    return TensorMap(), []
+
+
+def contradiction(flag: str, message: str) -> Finding:
+    return found("flag-without-tensors", where=flag, message=message, hint=f"leave {flag} out")
+
+
+def describe(draft: Draft, facts: Facts, *, position: Position | None = None) -> Described:
+    """The unified `eagle` config. ``position``: where the layernorm on the verifier's state sits, None without any."""
+    layer, layer_findings = llama.layer_config(draft, facts)
+    base, findings = llama.envelope(
+        draft, facts, model_type="eagle", architecture="EagleSpeculator", width=draft.mapped.size("hidden")
+    )
+    bias = "fc.bias" in draft.mapped.targets
+    layer["qkv_bias"] = "layers.0.self_attn.q_proj.bias" in draft.mapped.targets
+    config = base | {
+        "fusion_bias": bias,
+        "layernorms": position is not None,
+        "layernorm_position": position,
+        "transformer_layer_architecture": "LlamaDecoderLayer",
+        "transformer_layer_config": layer,
+    }
+    findings += layer_findings
+    if not bias and position is None:
+        config |= served_by_stock_vllm(layer)
+    else:
+        why = "fusion bias" if bias else "layernorms"
+        findings.append(found("needs-the-vllm-plugin", where="config.json", message=f"a stock vLLM lacks the {why}"))
+    return Described(config=config, findings=tuple(findings))
+
+
+def served_by_stock_vllm(layer: dict[str, Any]) -> dict[str, Any]:
+    """The keys with which a stock vLLM serves the directory with `method: eagle`."""
+    return {
+        "architectures": ["EagleLlamaForCausalLM"],
+        "model_type": "eagle",
+        "model": layer | {"architectures": ["LlamaForCausalLM"]},
+    }

@@ -1,0 +1,253 @@
+"""EAGLE-3 in the reading that servers compute: rows, config and checks that all its dialects share.
+
+    h = fc(cat(verifier states of three layers))
+    h' = h + attention(cat(input_layernorm(embedding), hidden_norm(h)));  h'' = h' + mlp(post_attention_layernorm(h'))
+    logits = lm_head(norm(h'')), and h'' is fed to the next step
+
+Dialects differ in spelling (`midlayer.` or `layers.0.`), in the convention of their layer ids, in extra norms before
+`fc`, and in what their config leaves unsaid. Sources: SafeAILab/EAGLE `cnets.py` (arXiv 2503.01840) and what vLLM 0.32
+computes in `llama_eagle3.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.errors import Refused
+from spec_convert.facts import Facts
+from spec_convert.findings import Finding
+from spec_convert.formats import Described, Draft, Layout
+from spec_convert.plugins.families import llama
+from spec_convert.plugins.families.vocabulary import TABLES as VOCABULARY_TABLES
+from spec_convert.plugins.families.vocabulary import read_vocabulary
+from spec_convert.rules import found
+from spec_convert.shapes import Known
+from spec_convert.tensor_map import TensorMap, either, keep, move, refuse
+
+Convention = Literal["boundary", "output"]
+
+# fmt: off
+FIRST_LAYER = TensorMap(
+    llama.attention("2*hidden"), llama.MLP,
+    llama.norms("hidden_norm", "input_layernorm", "post_attention_layernorm"),
+)
+FUSION = TensorMap(
+    keep("fc.weight",           shape="hidden aux*target"),
+    keep("norm.weight",         shape="hidden"),
+    keep("embed_tokens.weight", shape="vocabulary hidden", optional=True),
+    refuse("fc.bias", because="servers have no such bias, and on EAGLE-3 it cannot be folded into another tensor"),
+)
+# EAGLE-3.1: one norm per verifier state. SpecForge's first spelling of it named the three.
+NORM_PER_STATE = TensorMap(
+    keep("fc_norm.{i:int}.weight",  shape="target"),
+)
+NORM_PER_NAMED_STATE = TensorMap(
+    move("aux_norm_low.weight",  "fc_norm.0.weight", shape="target"),
+    move("aux_norm_mid.weight",  "fc_norm.1.weight", shape="target"),
+    move("aux_norm_high.weight", "fc_norm.2.weight", shape="target"),
+)
+NORM_BEFORE_FC = TensorMap(keep("input_norm.weight", shape="aux*target"))
+# fmt: on
+
+TABLES = {
+    "body": TensorMap(
+        FUSION,
+        either(FIRST_LAYER.under("midlayer.", "layers.0."), FIRST_LAYER.under("layers.0.")),
+        llama.LATER_LAYER.under("layers.{i:1+}."),
+    ),
+    "query and key norms (Qwen3 layers)": TensorMap(
+        either(llama.QK_NORM.under("midlayer.", "layers.0."), llama.QK_NORM.under("layers.0.")),
+        llama.QK_NORM.under("layers.{i:1+}."),
+    ),
+    **VOCABULARY_TABLES,
+}
+EXTRA_NORMS = {
+    "norm per verifier state": NORM_PER_STATE,
+    "norm per verifier state, first spelling": NORM_PER_NAMED_STATE,
+    "norm before fc": NORM_BEFORE_FC,
+}
+
+
+def first_layer(checkpoint: Checkpoint) -> str:
+    """How the file spells its first layer."""
+    return "midlayer." if any(name.startswith("midlayer.") for name in checkpoint) else "layers.0."
+
+
+def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
+    """The statements that every checkpoint of the family must make true."""
+    layer = first_layer(checkpoint)
+    query, norm = checkpoint.shape(f"{layer}self_attn.q_proj.weight"), checkpoint.shape(f"{layer}hidden_norm.weight")
+    return {
+        "a norm on the verifier's state in the first layer (`hidden_norm`)": norm is not None and len(norm) == 1,
+        "a first layer that reads embedding and state side by side (twice the hidden size)": (
+            query is not None and norm is not None and len(query) == 2 and query[1] == 2 * norm[0]
+        ),
+        "no `mask_hidden` (P-EAGLE)": not any(name.endswith("mask_hidden") for name in checkpoint),
+        llama.NOT_UNIFIED: not llama.is_unified(checkpoint),
+    }
+
+
+def norms_before_fc(checkpoint: Checkpoint) -> list[TensorMap]:
+    """The rows of the norms between the verifier's states and `fc` that this file holds."""
+    signs = {"fc_norm.": NORM_PER_STATE, "aux_norm_": NORM_PER_NAMED_STATE, "input_norm.": NORM_BEFORE_FC}
+    return [rows for sign, rows in signs.items() if any(name.startswith(sign) for name in checkpoint)]
+
+
+def has_qk_norm(checkpoint: Checkpoint) -> bool:
+    return any(name.endswith(("self_attn.q_norm.weight", "self_attn.k_norm.weight")) for name in checkpoint)
+
+
+def features(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `detect` shows of an EAGLE-3 checkpoint, from its tensors first."""
+    head, norm = checkpoint.shape("lm_head.weight"), checkpoint.shape("norm.weight")
+    t2d = checkpoint.shape("t2d")
+    layers = {name.split(".")[1] for name in checkpoint if name.startswith("layers.")}
+    return {
+        "fusion_bias": "fc.bias" in checkpoint,
+        "layernorms": False,
+        "fc_norm": any(name.startswith(("fc_norm.", "aux_norm_")) for name in checkpoint),
+        "norm_before_fc": "input_norm.weight" in checkpoint,
+        "qk_norm": has_qk_norm(checkpoint),
+        "hidden_size": norm[0] if norm else None,
+        "target_hidden_size": checkpoint.get("target_hidden_size"),
+        "vocab_size": t2d[0] if t2d else checkpoint.get("vocab_size"),
+        "draft_vocab_size": head[0] if head else checkpoint.get("draft_vocab_size"),
+        "layers": len(layers) + (first_layer(checkpoint) == "midlayer."),
+        "own_embeddings": "embed_tokens.weight" in checkpoint,
+    }
+
+
+def layout(checkpoint: Checkpoint, facts: Facts, config: Facts, *extra: TensorMap) -> Layout:
+    """The rows of this checkpoint. ``facts``: where the layer's facts stand; ``config``: where the draft's own do."""
+    sizes = llama.sizes(facts)
+    target = "target_hidden_size"
+    if config.has(target):
+        sizes["target"] = Known(config.require({target: int})[target], config.where)
+    else:
+        sizes["target"] = sizes["hidden"]
+    drafts = draft_vocabulary(checkpoint, config, sizes["vocabulary"].value)
+    sizes["draft_vocabulary"] = drafts
+    vocabulary = read_vocabulary(checkpoint, sizes["vocabulary"].value, drafts.value)
+    norms = [TABLES["query and key norms (Qwen3 layers)"]] if has_qk_norm(checkpoint) else []
+    rows = TensorMap(TABLES["body"], *norms, *extra, vocabulary.rows)
+    return Layout(table=rows, sizes=sizes, findings=vocabulary.findings)
+
+
+def draft_vocabulary(checkpoint: Checkpoint, config: Facts, vocabulary: int) -> Known:
+    """How many tokens the draft's head knows: config.json, else the head, else the map, else the whole vocabulary."""
+    key = "draft_vocab_size"
+    if config.has(key):
+        return Known(config.require({key: int})[key], config.where)
+    for name in ("lm_head.weight", "d2t"):
+        if shape := checkpoint.shape(name):
+            return Known(shape[0], name)
+    return Known(vocabulary, config.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What a dialect's code computes where its config does not say."""
+
+    norm_before_residual: bool | None
+    norm_output: bool
+    convention: Convention
+
+
+def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Described:
+    """The unified `eagle3` config of a draft whose tensors are all in place."""
+    size, targets = draft.mapped.size, draft.mapped.targets
+    qk_norm = any(name.endswith("q_norm.weight") for name in targets)
+    layer, findings = llama.layer_config(draft, facts, model_type="qwen3" if qk_norm else "llama")
+    layer["num_aux_hidden_states"] = size("aux")
+    base, more = llama.envelope(
+        draft, config, model_type="eagle3", architecture="Eagle3Speculator", width=size("target")
+    )
+    findings += more
+    residual = draft.request.norm_before_residual
+    residual = dialect.norm_before_residual if residual is None else residual
+    if residual is None:
+        findings.append(_residual_unknown())
+    ids, about_ids = aux_layer_ids(draft, config, dialect.convention)
+    findings += about_ids
+    if ids is None or residual is None:
+        return Described(config=None, findings=tuple(findings))
+    own = {
+        "draft_vocab_size": size("draft_vocabulary"),
+        "norm_before_residual": residual,
+        "norm_before_fc": "input_norm.weight" in targets,
+        "fc_norm": "fc_norm.0.weight" in targets,
+        "norm_output": dialect.norm_output,
+        "target_hidden_size": size("target") if size("target") != size("hidden") else None,
+        "eagle_aux_hidden_state_layer_ids": ids,
+        "embed_requires_grad": False,
+        "transformer_layer_config": layer,
+    }
+    return Described(config=base | own, findings=tuple(findings))
+
+
+def _residual_unknown() -> Finding:
+    return found(
+        "norm-before-residual-unknown", where="config.json",
+        message="nothing tells whether the residual is taken before or after hidden_norm",
+        hint="`--no-norm-before-residual` for drafts trained with the authors' code, `--norm-before-residual` for those "
+        "of speculators' research/eagle3; the wrong one costs most of the acceptance, so measure",
+    )  # fmt: skip
+
+
+def aux_layer_ids(draft: Draft, config: Facts, convention: Convention) -> tuple[list[int] | None, list[Finding]]:
+    """Boundary ids of the verifier states that `fc` fuses: given by flag, by config.json, or the convention's default.
+
+    "boundary": id k is the input of layer k (SafeAILab, vLLM, speculators; default 2, N//2, N-3). "output": id k is
+    the output of layer k, one less (SpecForge, ModelOpt; default 1, N//2-1, N-4). Unified configs hold boundary ids.
+    """
+    count, verifier = draft.mapped.size("aux"), draft.request.verifier
+    layers = verifier.num_hidden_layers if verifier else None
+    given = _ids_in_config(config)
+    shift = 1 if convention == "output" else 0
+    if draft.request.aux_layer_ids is not None:
+        ids, origin = list(draft.request.aux_layer_ids), "--aux-layer-ids"
+    elif given is not None:
+        ids, origin = [i + shift for i in given], config.where
+    elif layers is None:
+        return None, [_ids_need_verifier()]
+    else:
+        ids, origin = [2, layers // 2, layers - 3], "the convention's default"
+    if problem := _ids_problem(ids, count, layers):
+        hint = "`--aux-layer-ids A,B,C` gives the boundary ids: k for the state that enters layer k"
+        return None, [found("aux-layer-ids", where=origin, message=f"layer ids {ids}: {problem}", hint=hint)]
+    return ids, []
+
+
+def _ids_in_config(config: Facts) -> list[int] | None:
+    key = "eagle_aux_hidden_state_layer_ids"
+    nested = config.get("eagle_config")
+    places = [config.values, nested] if isinstance(nested, dict) else [config.values]
+    found_ids = next((place[key] for place in places if place.get(key)), None)
+    if found_ids is None:
+        return None
+    if not isinstance(found_ids, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in found_ids):
+        raise Refused(
+            [found("config-key-invalid", where=config.where, message=f"`{key}` is {found_ids!r}, no list of layers")]
+        )
+    return found_ids
+
+
+def _ids_problem(ids: list[int], count: int, layers: int | None) -> str | None:
+    if len(ids) != count:
+        return f"fc fuses {count} states"
+    if any(a >= b for a, b in pairwise(ids)):
+        return "not strictly increasing: servers sort them and drop repeated ones, which permutes the inputs of fc"
+    if ids[0] < 0 or (layers is not None and ids[-1] > layers):
+        return f"outside the verifier's {layers} layers"
+    return None
+
+
+def _ids_need_verifier() -> Finding:
+    return found(
+        "aux-layer-ids-need-verifier", where="config.json",
+        message="has no layer ids: their default depends on how many layers the verifier has",
+        hint="name it with `--verifier`",
+    )  # fmt: skip

@@ -1,0 +1,201 @@
+"""What every Llama-like draft layer shares: the rows of its tensors, its sizes and its part of the unified config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from spec_convert.checkpoint import FLOATS, Checkpoint
+from spec_convert.facts import Facts
+from spec_convert.findings import Finding
+from spec_convert.formats import Draft, Request
+from spec_convert.rules import found
+from spec_convert.shapes import Known
+from spec_convert.tensor_map import TensorMap, drop, keep
+
+DEFAULT_ROPE_THETA = 10000.0  # what every implementation uses when config.json does not say: a fact of the training
+DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+PROPOSED_TOKENS = 3
+NOT_UNIFIED = "no `speculators_model_type` in config.json"
+
+# fmt: off
+MLP = TensorMap(
+    keep("mlp.{p:gate_proj|up_proj}.weight", shape="inner hidden"),
+    keep("mlp.down_proj.weight",             shape="hidden inner"),
+)
+OUTPUT = TensorMap(
+    keep("self_attn.o_proj.weight",          shape="hidden heads*head_dim"),
+    drop("self_attn.rotary_emb.inv_freq", because="recomputed from rope_theta"),
+)
+QKV_BIAS = TensorMap(
+    keep("self_attn.q_proj.bias",            shape="heads*head_dim"),
+    keep("self_attn.{p:k_proj|v_proj}.bias", shape="kv_heads*head_dim"),
+)
+QK_NORM = TensorMap(
+    keep("self_attn.{n:q_norm|k_norm}.weight", shape="head_dim"),
+)
+# fmt: on
+
+
+def is_unified(checkpoint: Checkpoint) -> bool:
+    """Whether the config is a unified one: every other format must let go of such a checkpoint."""
+    return checkpoint.get("speculators_model_type") is not None
+
+
+def attention(width: str) -> TensorMap:
+    """Projections that read ``width`` columns: ``hidden``, or ``2*hidden`` in EAGLE-3's first layer."""
+    return TensorMap(
+        keep("self_attn.q_proj.weight", shape=f"heads*head_dim {width}"),
+        keep("self_attn.{p:k_proj|v_proj}.weight", shape=f"kv_heads*head_dim {width}"),
+        OUTPUT,
+    )
+
+
+def norms(*names: str) -> TensorMap:
+    return TensorMap(keep(f"{{n:{'|'.join(names)}}}.weight", shape="hidden"))
+
+
+LATER_LAYER = attention("hidden") + MLP + norms("input_layernorm", "post_attention_layernorm")
+
+
+def sizes(facts: Facts) -> dict[str, Known]:
+    """The sizes that a Llama config fixes. Without num_key_value_heads every head has its own keys and values."""
+    wanted = {"hidden_size": int, "intermediate_size": int, "num_attention_heads": int, "vocab_size": int}
+    named = facts.require(wanted)
+    kv_heads = "num_key_value_heads" if facts.has("num_key_value_heads") else "num_attention_heads"
+    values = {
+        "hidden": named["hidden_size"],
+        "inner": named["intermediate_size"],
+        "heads": named["num_attention_heads"],
+        "kv_heads": facts.require({kv_heads: int})[kv_heads],
+        "vocabulary": named["vocab_size"],
+    }
+    return {name: Known(value, facts.where) for name, value in values.items()}
+
+
+def layers_in_file(draft: Draft) -> int:
+    """How many decoder layers the file really holds; config.json is known to lie about it."""
+    return len({name.split(".")[1] for name in draft.mapped.targets if name.startswith("layers.")})
+
+
+def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tuple[dict[str, Any], list[Finding]]:
+    """The `transformer_layer_config` that all Llama-like drafts share, and what there is to say about it."""
+    theta, scaling, findings = rope(facts, draft.request)
+    named = facts.require({"hidden_act": str, "rms_norm_eps": float})
+    size = draft.mapped.size
+    layers = layers_in_file(draft)
+    if facts.has("num_hidden_layers") and facts.get("num_hidden_layers") != layers:
+        message = f"says num_hidden_layers {facts.get('num_hidden_layers')}, the file holds {layers}: the file counts"
+        findings.append(found("layer-count-differs", where=facts.where, message=message))
+    if facts.has("head_dim") and facts.get("head_dim") != size("head_dim"):
+        message = f"says head_dim {facts.get('head_dim')}, the tensors have {size('head_dim')}: the tensors count"
+        findings.append(found("head-dim-differs", where=facts.where, message=message))
+    config = {
+        "model_type": model_type,
+        "hidden_size": size("hidden"),
+        "intermediate_size": size("inner"),
+        "num_hidden_layers": layers,
+        "num_attention_heads": size("heads"),
+        "num_key_value_heads": size("kv_heads"),
+        "head_dim": size("head_dim"),
+        "vocab_size": size("vocabulary"),
+        "hidden_act": named["hidden_act"],
+        "rms_norm_eps": named["rms_norm_eps"],
+        "max_position_embeddings": facts.first(["max_position_embeddings", "max_sequence_length"], int),
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+    }
+    return config, findings
+
+
+def rope(facts: Facts, request: Request) -> tuple[float, dict[str, Any] | None, list[Finding]]:
+    """Base and scaling of the rotary embedding, from the old keys or transformers 5's `rope_parameters`."""
+    given = facts.get("rope_parameters") or facts.get("rope_scaling")
+    scaling = (
+        dict(facts.part("rope_parameters" if facts.get("rope_parameters") else "rope_scaling").values) if given else {}
+    )
+    inner_theta = scaling.pop("rope_theta", None)
+    if scaling.get("rope_type", scaling.get("type")) == "default":
+        scaling = {}
+    if request.rope_theta is not None:
+        return request.rope_theta, scaling or None, []
+    if facts.has("rope_theta"):
+        return float(facts.require({"rope_theta": float})["rope_theta"]), scaling or None, []
+    if inner_theta is not None:
+        return float(inner_theta), scaling or None, []
+    note = found(
+        "rope-theta-absent", where=facts.where, message=f"has no rope_theta: the draft was trained with {DEFAULT_ROPE_THETA:g}",
+        hint="`--rope-theta` overrides it when you know better",
+    )  # fmt: skip
+    return DEFAULT_ROPE_THETA, scaling or None, [note]
+
+
+def envelope(
+    draft: Draft, facts: Facts, *, model_type: str, architecture: str, width: int
+) -> tuple[dict[str, Any], list[Finding]]:
+    """What every unified config holds, and the check that verifier and draft fit. ``width``: of the verifier's states."""
+    dtype = dtype_of(draft)
+    findings = [*_dtype_finding(facts, dtype), *verifier_findings(draft, width)]
+    verifier = draft.request.verifier
+    method = {
+        "proposal_type": "greedy",
+        "speculative_tokens": draft.request.speculative_tokens or PROPOSED_TOKENS,
+        "verifier_accept_k": 1,
+        "accept_tolerance": 0.0,
+    }
+    config = {
+        "architectures": [architecture],
+        "speculators_model_type": model_type,
+        "speculators_version": "0.9.0",
+        "speculators_config": {
+            "algorithm": model_type,
+            "default_proposal_method": "greedy",
+            "proposal_methods": [method],
+            "verifier": {
+                "name_or_path": verifier.name if verifier else "",
+                "architectures": verifier.architectures if verifier else [],
+            },
+        },
+        "tie_word_embeddings": False,
+        "torch_dtype": DTYPE_NAMES[dtype],
+    }
+    return config, findings
+
+
+def dtype_of(draft: Draft) -> str:
+    """The dtype that most of the draft's numbers have, as the file declares it (config.json is known to lie)."""
+    weights: dict[str, int] = {}
+    for header in draft.mapped.targets.values():
+        if header.dtype in FLOATS:
+            weights[header.dtype] = weights.get(header.dtype, 0) + header.nbytes
+    return draft.request.dtype or max(sorted(weights), key=weights.__getitem__)
+
+
+def _dtype_finding(facts: Facts, dtype: str) -> list[Finding]:
+    said = facts.get("torch_dtype") or facts.get("dtype")
+    if said is None or said == DTYPE_NAMES[dtype]:
+        return []
+    message = f"says {said}, the tensors are {DTYPE_NAMES[dtype]}: the tensors count"
+    return [found("dtype-differs", where=facts.where, message=message)]
+
+
+def verifier_findings(draft: Draft, width: int) -> list[Finding]:
+    """Whether the verifier's vocabulary and the width of its states are the ones that the draft was made for."""
+    verifier = draft.request.verifier
+    if verifier is None:
+        return []
+    pairs: Mapping[str, tuple[int, int]] = {
+        "vocab_size": (verifier.vocab_size, draft.mapped.size("vocabulary")),
+        "hidden_size": (verifier.hidden_size, width),
+    }
+    return [
+        found(
+            "verifier-mismatch", where=verifier.name, message=f"its {name} is {theirs}, the draft was made for {ours}",
+            hint="name the model that this draft was trained for with `--verifier`",
+        )
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours
+    ]  # fmt: skip

@@ -1,0 +1,125 @@
+"""Directories that are already unified: read back with the same checks, and completed where facts are missing.
+
+Older speculators releases left out what servers guess wrongly: the layer ids, `num_aux_hidden_states`, the layer's
+`model_type`, `t2d`. What the file or the verifier tells is filled in; `norm_before_residual`, which vLLM takes for true
+and the library for false when it is absent, must be given by flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.errors import Refused
+from spec_convert.evidence import Evidence, weigh
+from spec_convert.facts import Facts
+from spec_convert.formats import Described, Draft, Format, Layout, Request
+from spec_convert.hookspecs import hookimpl
+from spec_convert.plugins import eagle_layernorms, eagle_mlp
+from spec_convert.plugins.families import eagle1, eagle3, llama
+from spec_convert.rules import found
+from spec_convert.tensor_map import TensorMap, keep
+
+LAYER = "transformer_layer_config"
+TYPES = ("eagle3", "eagle", "eagle_mlp")
+# fmt: off
+EAGLE_NORMS = {
+    "before_fusion": eagle1.LAYERNORMS + eagle1.NO_EXTRA_NORMS,
+    "after_fusion": TensorMap(
+        keep("embed_layernorm.weight",          shape="hidden"),
+        keep("layers.0.input_layernorm.weight", shape="hidden"),
+        keep("lm_head_layernorm.weight",        shape="hidden"),
+    ),
+    None: eagle1.NO_EXTRA_NORMS,
+}
+# fmt: on
+
+
+def recognise(checkpoint: Checkpoint) -> Evidence:
+    return weigh(
+        required={
+            "`speculators_model_type` in config.json": checkpoint.get("speculators_model_type") is not None,
+            "not the old library's names (`fusion_fc`)": "fusion_fc.weight" not in checkpoint,
+        },
+        supporting={"`speculators_config` in config.json": isinstance(checkpoint.get("speculators_config"), dict)},
+    )
+
+
+def unified_type(checkpoint: Checkpoint) -> str:
+    kind = checkpoint.get("speculators_model_type")
+    if kind not in TYPES:
+        message = f"unified drafts of type {kind!r} are not known here"
+        hint = f"known are {', '.join(TYPES)}"
+        raise Refused([found("unknown-unified-type", where="config.json", message=message, hint=hint)])
+    return str(kind)
+
+
+def features(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    kind = checkpoint.get("speculators_model_type")
+    family = {"eagle3": eagle3.features, "eagle": eagle1.features, "eagle_mlp": eagle_mlp.features}.get(str(kind))
+    return {"speculators_model_type": kind} | (family(checkpoint) if family else {})
+
+
+def layout(checkpoint: Checkpoint, request: Request) -> Layout:
+    kind, config = unified_type(checkpoint), Facts.of(checkpoint)
+    if kind == "eagle_mlp":
+        return eagle_mlp.layout(checkpoint, request)
+    layer = config.part(LAYER)
+    if kind == "eagle3":
+        return eagle3.layout(checkpoint, layer, config, *eagle3.norms_before_fc(checkpoint))
+    bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR, "fc.bias")
+    norms = EAGLE_NORMS[config.get("layernorm_position")]
+    rows = TensorMap(eagle1.BODY, norms, bias, eagle1.qkv_bias_rows(checkpoint))
+    return Layout(table=rows, sizes=llama.sizes(layer), findings=tuple(findings))
+
+
+def describe(draft: Draft) -> Described:
+    kind, config = unified_type(draft.checkpoint), Facts.of(draft.checkpoint)
+    draft = replace(draft, request=_with_tokens(draft.request, config))
+    if kind == "eagle_mlp":
+        return eagle_mlp.describe(draft)
+    layer = config.part(LAYER)
+    if kind == "eagle":
+        return eagle1.describe(draft, layer, position=config.get("layernorm_position"))
+    dialect = eagle3.Dialect(
+        norm_before_residual=config.require({"norm_before_residual": bool})["norm_before_residual"]
+        if config.has("norm_before_residual")
+        else None,
+        norm_output=bool(config.require({"norm_output": bool})["norm_output"]) if config.has("norm_output") else False,
+        convention="boundary",
+    )
+    return eagle3.describe(draft, layer, config, dialect)
+
+
+def _with_tokens(request: Request, config: Facts) -> Request:
+    """How many tokens the directory proposes already, unless the user says otherwise."""
+    if request.speculative_tokens is not None or not config.has("speculators_config"):
+        return request
+    methods = config.part("speculators_config").get("proposal_methods")
+    tokens = methods[0].get("speculative_tokens") if isinstance(methods, list) and methods else None
+    return replace(request, speculative_tokens=tokens)
+
+
+FORMAT = Format(
+    name="speculators",
+    title="Unified directories (speculators format)",
+    reference="https://github.com/vllm-project/speculators",
+    produces="what it is",
+    tables={
+        **{f"eagle3: {name}": table for name, table in (eagle3.TABLES | eagle3.EXTRA_NORMS).items()},
+        **{f"eagle: {name}": table for name, table in eagle_layernorms.FORMAT.tables.items()},
+        "eagle: layernorms after the fusion": EAGLE_NORMS["after_fusion"],
+        "eagle_mlp": eagle_mlp.TABLE,
+    },
+    recognise=recognise,
+    features=features,
+    layout=layout,
+    describe=describe,
+)
+
+
+@hookimpl
+def spec_convert_formats() -> list[Format]:
+    return [FORMAT]

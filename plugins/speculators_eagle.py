@@ -1,0 +1,101 @@
+"""The `eagle` type that the speculators library wrote until 0.6: EAGLE-1 renamed, layernorms in another place.
+
+`fusion_fc` is `fc`, `transformer.` is `layers.0.`. Its layernorms are another function than the research code's: the
+norm on the hidden side sits *after* the fusion, inside the residual branch (`transformer.input_layernorm`). Embedding
+and head were never saved; they are the verifier's. No current server or library reads these directories.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.evidence import Evidence, weigh
+from spec_convert.facts import Facts
+from spec_convert.formats import Described, Draft, Format, Layout, Request
+from spec_convert.hookspecs import hookimpl
+from spec_convert.plugins.families import eagle1, llama
+from spec_convert.rules import found
+from spec_convert.tensor_map import TensorMap, drop, keep, move
+
+BIAS_TENSOR = "fusion_fc.bias"
+# fmt: off
+BODY = TensorMap(
+    move("fusion_fc.weight",    "fc.weight", shape="hidden 2*hidden"),
+    keep("embed_tokens.weight",              shape="vocabulary hidden", optional=True),
+    eagle1.FIRST_LAYER.under("transformer.", "layers.0."),
+)
+LAYERNORM_NAMES = {
+    "embedding_layernorm.weight":         "embed_layernorm.weight",
+    "transformer.input_layernorm.weight": "layers.0.input_layernorm.weight",
+    "pre_lm_head_layernorm.weight":       "lm_head_layernorm.weight",
+}
+# fmt: on
+LAYERNORMS = TensorMap(*(move(old, new, shape="hidden") for old, new in LAYERNORM_NAMES.items()))
+WITHOUT = TensorMap(*(drop(name, because="--no-layernorms") for name in LAYERNORM_NAMES))
+
+
+def recognise(checkpoint: Checkpoint) -> Evidence:
+    return weigh(
+        required={
+            "a fusion called `fusion_fc`": "fusion_fc.weight" in checkpoint,
+            "one layer called `transformer`": any(name.startswith("transformer.") for name in checkpoint),
+        },
+        supporting={'`speculators_model_type: "eagle"`': checkpoint.get("speculators_model_type") == "eagle"},
+    )
+
+
+def has_layernorms(checkpoint: Checkpoint) -> bool:
+    return any(name in checkpoint for name in LAYERNORM_NAMES)
+
+
+def features(checkpoint: Checkpoint) -> dict[str, Any]:
+    fusion = checkpoint.shape("fusion_fc.weight")
+    layer = checkpoint.get("transformer_layer_config")
+    return {
+        "fusion_bias": BIAS_TENSOR in checkpoint,
+        "layernorms": has_layernorms(checkpoint),
+        "hidden_size": fusion[0] if fusion else None,
+        "vocab_size": layer.get("vocab_size") if isinstance(layer, dict) else None,
+        "draft_vocab_size": None,
+        "layers": 1,
+        "own_embeddings": "embed_tokens.weight" in checkpoint,
+    }
+
+
+def layout(checkpoint: Checkpoint, request: Request) -> Layout:
+    rows, findings = eagle1.fusion_bias_rows(checkpoint, request, BIAS_TENSOR, "fc.bias")
+    if has_layernorms(checkpoint) and request.layernorms is False:
+        message = "the layernorms are in the file and trained: without them the draft computes another function"
+        findings.append(found("flag-contradicts-tensors", where="--no-layernorms", message=message))
+        rows += WITHOUT
+    elif has_layernorms(checkpoint):
+        rows += LAYERNORMS
+    elif request.layernorms:
+        findings.append(eagle1.contradiction("--layernorms", "the file holds no layernorm tensors to take them from"))
+    facts = Facts.of(checkpoint).part("transformer_layer_config")
+    return Layout(table=BODY + rows, sizes=llama.sizes(facts), findings=tuple(findings))
+
+
+def describe(draft: Draft) -> Described:
+    kept = "layers.0.input_layernorm.weight" in draft.mapped.targets
+    facts = Facts.of(draft.checkpoint).part("transformer_layer_config")
+    return eagle1.describe(draft, facts, position="after_fusion" if kept else None)
+
+
+FORMAT = Format(
+    name="speculators-eagle",
+    title="EAGLE-1 of the speculators library (up to 0.6)",
+    reference="https://github.com/vllm-project/speculators (0.1 to 0.6)",
+    produces="eagle",
+    tables={"body": BODY, "layernorms": LAYERNORMS, "layernorms with --no-layernorms": WITHOUT},
+    recognise=recognise,
+    features=features,
+    layout=layout,
+    describe=describe,
+)
+
+
+@hookimpl
+def spec_convert_formats() -> list[Format]:
+    return [FORMAT]

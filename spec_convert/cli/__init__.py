@@ -1,0 +1,108 @@
+"""The command line: `spec-convert`. Data goes to stdout, narration to stderr, and every failure has its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from spec_convert.cli.batch import batch
+from spec_convert.cli.convert import convert
+from spec_convert.cli.demo import demo
+from spec_convert.cli.detect import detect
+from spec_convert.cli.explain import explain
+from spec_convert.cli.formats import formats
+from spec_convert.cli.inspect import inspect
+from spec_convert.cli.output import show_error
+from spec_convert.cli.plugins import plugins
+from spec_convert.cli.schema import schema
+from spec_convert.cli.validate import validate
+from spec_convert.errors import Exit, SpecConvertError
+
+DEBUG = "SPEC_CONVERT_DEBUG"
+
+
+class PluginGroup(click.Group):
+    """A group whose verbs may also come from plugins. Plugins are asked only when a built-in verb does not answer."""
+
+    _asked = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._ask_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            self._ask_plugins()
+            command = super().get_command(ctx, cmd_name)
+        return command
+
+    def _ask_plugins(self) -> None:
+        if not self._asked:
+            self._asked = True
+            from spec_convert.registry import registry
+
+            registry().add_commands(self)
+
+
+@click.group(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-q", "--quiet", is_flag=True, help="No narration, only results and errors.")
+@click.version_option(package_name="spec-convert", prog_name="spec-convert")
+def cli(quiet: bool) -> None:
+    """Turn any published speculative-decoding draft into one unified directory that vLLM serves.
+
+    SOURCE is a folder, a weight file, or a Hub id: org/name, org/name@revision, hf://org/name.
+
+    \b
+    Exit codes: 0    done, or clean
+                1    the checkpoint is refused, or has error findings
+                2    the request cannot be carried out
+                130  interrupted
+    SPEC_CONVERT_DEBUG=1 shows the traceback of an internal error.
+    """
+    from spec_convert.narration import listen
+
+    listen(wanted=not quiet)
+
+
+for command in (detect, inspect, convert, batch, validate, formats, plugins, explain, schema, demo):
+    cli.add_command(command)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code. No failure of the user's input ever shows a traceback."""
+    try:
+        result: Any = cli.main(args=args, prog_name="spec-convert", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except BrokenPipeError:  # the reader of a pipe has left: nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.CLEAN
+    except (Exception, KeyboardInterrupt) as failure:
+        return _explain_failure(failure)
+    return int(result) if isinstance(result, int) else Exit.CLEAN
+
+
+def _explain_failure(failure: BaseException) -> int:
+    """Say on stderr what went wrong; returns the exit code."""
+    if isinstance(failure, click.Abort | KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return Exit.INTERRUPTED
+    if isinstance(failure, click.ClickException):
+        failure.show()
+        return Exit.UNUSABLE
+    if not isinstance(failure, SpecConvertError):
+        if os.environ.get(DEBUG):
+            raise failure
+        message = f"internal error: {type(failure).__name__}: {failure}"
+        failure = SpecConvertError(message, hint=f"this is a bug: report it with the output of {DEBUG}=1")
+    show_error(failure)
+    return failure.exit_code

@@ -1,0 +1,35 @@
+"""`spec-convert detect`: which format a checkpoint is of, and what tells."""
+
+from __future__ import annotations
+
+import click
+
+from spec_convert.cli.output import json_option, show_json
+from spec_convert.errors import Exit
+
+
+@click.command(short_help="Recognise the format of a draft.")
+@click.argument("source")
+@click.option("--revision", help="Branch, tag or commit of a Hub id.")
+@json_option
+def detect(source: str, revision: str | None, as_json: bool) -> Exit:
+    """Recognise the draft checkpoint SOURCE: format, evidence, features.
+
+    Reads headers only: nothing of a Hub id is downloaded.
+    """
+    from spec_convert.detection import detect as recognise
+
+    detection = recognise(source, revision=revision)
+    answer = detection.to_json()
+    if as_json:
+        show_json(answer)
+        return Exit.CLEAN
+    click.echo(f"{answer['format']} (confidence {answer['confidence']:g}): {detection.winner.title}")
+    for sign, words in (("+", answer["evidence"]["for"]), ("-", answer["evidence"]["against"])):
+        for word in words:
+            click.echo(f"  {sign} {word}")
+    for name, value in answer["features"].items():
+        click.echo(f"  {name}: {'not given' if value is None else value}")
+    if answer["also_possible"]:
+        click.echo(f"  also possible: {', '.join(answer['also_possible'])}")
+    return Exit.CLEAN

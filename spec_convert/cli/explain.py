@@ -1,0 +1,37 @@
+"""`spec-convert explain`: what a finding means, why it matters and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from difflib import get_close_matches
+
+import click
+
+from spec_convert.cli.output import json_option, show_json, show_table
+from spec_convert.errors import Exit, UsageError
+from spec_convert.rules import RULES
+
+
+@click.command(short_help="What a finding means and what to do.")
+@click.argument("rule", required=False)
+@json_option
+def explain(rule: str | None, as_json: bool) -> Exit:
+    """Explain the finding RULE, or list all rules."""
+    if rule is None:
+        if as_json:
+            show_json([asdict(entry) for entry in RULES.values()])
+        else:
+            show_table(("rule", "level", "what"), [(r.code, r.level, r.says) for r in RULES.values()])
+        return Exit.CLEAN
+    if rule not in RULES:
+        near = get_close_matches(rule, RULES, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "`spec-convert explain` lists all rules"
+        raise UsageError(f"there is no rule `{rule}`", hint=hint)
+    entry = RULES[rule]
+    if as_json:
+        show_json(asdict(entry))
+    else:
+        click.echo(
+            f"{entry.code} ({entry.level})\n\n{entry.says}.\n\nWhy it matters: {entry.why}.\nWhat to do: {entry.do}."
+        )
+    return Exit.CLEAN

@@ -1,0 +1,38 @@
+"""`spec-convert validate`: is a checkpoint right, for people and for CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from spec_convert.errors import Exit
+
+RENDERERS = ("text", "json", "github", "sarif", "junit")
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+@click.command(short_help="Look for everything wrong with checkpoints.")
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--verifier", metavar="BASE", help="Also check that draft and verifier fit: a folder or Hub id.")
+@click.option("--level", type=click.Choice(["headers", "tensors", "forward"]), default="headers", show_default=True)
+@click.option("--format", "renderer", type=click.Choice(RENDERERS), default="text", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+def validate(sources: tuple[str, ...], verifier: str | None, level: str, renderer: str, as_json: bool) -> Exit:
+    """Look for everything wrong with the checkpoints SOURCES.
+
+    Takes unified directories and every native format, which is judged by what `convert` would find. Level `headers`
+    works on a Hub id without downloading weights; `tensors` looks at every number; `forward` runs the draft.
+    """
+    from spec_convert.reports import RENDERERS as RENDER
+    from spec_convert.validation import validate as check
+
+    renderer = "json" if as_json else renderer
+    report = check(sources, verifier=verifier, level=level)
+    click.echo(RENDER[renderer](report))
+    if renderer == "github" and (summary := os.environ.get(STEP_SUMMARY)):
+        from spec_convert.reports.github import write_step_summary
+
+        write_step_summary(report, Path(summary))
+    return Exit.FINDINGS if report.has_errors else Exit.CLEAN

@@ -1,0 +1,22 @@
+"""The tensors of one weight file, whichever container it is."""
+
+from __future__ import annotations
+
+from spec_convert.checkpoint import Files, Tensor
+from spec_convert.containers.safetensors import read_safetensors
+from spec_convert.containers.sniff import HEAD, Kind, sniff
+
+
+def read_headers(files: Files, file: str, size: int) -> tuple[Kind, dict[str, Tensor]]:
+    with files.open(file) as stream:
+        kind = sniff(stream.read(HEAD), file=file)
+        if kind == "safetensors":
+            return kind, read_safetensors(stream, file=file, size=size)
+        # The pickle reader costs a few milliseconds to import, and most checkpoints do without it.
+        if kind == "torch-zip":
+            from spec_convert.containers.torch_zip import read_torch_zip
+
+            return kind, read_torch_zip(stream, file=file, size=size)
+        from spec_convert.containers.torch_legacy import read_torch_legacy
+
+        return kind, read_torch_legacy(stream, file=file, size=size)

@@ -1,0 +1,194 @@
+"""The main job: from a published draft checkpoint to a unified directory, planned, written and accounted for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from spec_convert.detection import Detection, recognise
+from spec_convert.errors import UsageError
+from spec_convert.findings import Finding
+from spec_convert.formats import Request
+from spec_convert.narration import say
+from spec_convert.open import open_checkpoint
+from spec_convert.plan import Plan, finding_json, make_plan
+from spec_convert.verifier import Verifier, open_verifier
+from spec_convert.writer import write
+
+DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A conversion that happened, or with ``written=False`` its dry run."""
+
+    output: Path
+    plan: Plan
+    seconds: float
+    written: bool = True
+    pushed_to: str | None = field(default=None)
+
+    @property
+    def format(self) -> str:
+        return self.plan.detection.format
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self.plan.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `convert --json`."""
+        return {
+            "output": str(self.output),
+            **self.plan.to_json(),
+            "seconds": round(self.seconds, 3),
+            "written": self.written,
+            "pushed_to": self.pushed_to,
+        }
+
+
+def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
+    source: str | Path,
+    output: str | Path,
+    *,
+    verifier: str | Path | None = None,
+    revision: str | None = None,
+    format: str | None = None,  # noqa: A002
+    layernorms: bool | None = None,
+    fusion_bias: bool | None = None,
+    norm_before_residual: bool | None = None,
+    aux_layer_ids: Sequence[int] | None = None,
+    rope_theta: float | None = None,
+    speculative_tokens: int | None = None,
+    dtype: str | None = None,
+    validate: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    push_to_hub: str | None = None,
+) -> Conversion:
+    """Turn the draft checkpoint at ``source`` into a unified directory ``output``.
+
+    ``source`` and ``verifier`` are folders or Hub ids; ``verifier`` may be left out when the checkpoint names its own.
+    Flags that are None are decided by the checkpoint. ``aux_layer_ids`` are boundary ids. ``validate`` also runs the
+    reference draft before the directory gets its name. Raises Unreadable, Refused (with every finding) or UsageError;
+    nothing is left in ``output`` then.
+    """
+    started = time.monotonic()
+    say(f"Converting {source}")
+    detection = recognise(open_checkpoint(source, revision=revision), forced=format)
+    say(
+        f"Loaded {len(detection.checkpoint.tensors)} weights ({detection.checkpoint.container}), format {detection.format}"
+    )
+    request = Request(
+        verifier=_verifier(detection, verifier),
+        layernorms=layernorms,
+        fusion_bias=fusion_bias,
+        norm_before_residual=norm_before_residual,
+        aux_layer_ids=tuple(aux_layer_ids) if aux_layer_ids is not None else None,
+        rope_theta=rope_theta,
+        speculative_tokens=speculative_tokens,
+        dtype=_dtype(dtype),
+    )
+    plan = make_plan(detection, request).require_clean()
+    target = Path(output)
+    if not dry_run:
+        check = _forward if validate else None
+        write(plan, target, provenance=lambda hashes: provenance(plan, hashes), force=force, check=check)
+        say(f"Saved to: {target}")
+    pushed = _push(target, push_to_hub) if push_to_hub and not dry_run else None
+    return Conversion(
+        output=target, plan=plan, seconds=time.monotonic() - started, written=not dry_run, pushed_to=pushed
+    )
+
+
+def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """conversion.json: where every tensor came from and why every fact is what it is. No times, no random names."""
+    detection, request = plan.detection, plan.request
+    verifier = request.verifier
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "source": {
+            "id": detection.checkpoint.source,
+            "revision": detection.checkpoint.files.revision,
+            "sha256": dict(hashes),
+        },
+        "verifier": {"id": verifier.name, "revision": verifier.files.revision} if verifier else None,
+        "format": detection.format,
+        "evidence": {
+            "confidence": detection.confidence,
+            "for": list(detection.evidence.supports),
+            "against": list(detection.evidence.against),
+        },
+        "flags": request.flags,
+        "tensors": plan.tensors_json(),
+        "findings": [finding_json(finding) for finding in plan.findings],
+        "versions": {"spec_convert": version("spec-convert"), "format_provider": detection.provider},
+    }
+
+
+def _verifier(detection: Detection, given: str | Path | None) -> Verifier:
+    """The verifier that was given, else the one that a unified directory names itself."""
+    if given is not None:
+        return open_verifier(given)
+    nested = detection.checkpoint.get("speculators_config")
+    reference = nested.get("verifier") if isinstance(nested, dict) else None
+    name = reference.get("name_or_path") if isinstance(reference, dict) else None
+    if not name:
+        raise UsageError(
+            "the checkpoint does not say which model it was trained for",
+            hint="name it with `--verifier`, a folder or a Hub id",
+        )
+    return open_verifier(str(name))
+
+
+def _dtype(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise UsageError(f"there is no dtype `{name}`", hint=f"one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _forward(folder: Path) -> None:
+    from spec_convert.forward import require_forward
+
+    say("Validating …")
+    require_forward(folder)
+    say("Forward pass successful")
+
+
+def _push(folder: Path, repo_id: str) -> str:
+    from spec_convert.hub import push
+
+    url = push(folder, repo_id)
+    say(f"Pushed to: {url}")
+    return url
+
+
+class EagleConverter:
+    """The interface of the speculators library's EAGLE converter, for people and scripts that come from there."""
+
+    def convert(  # noqa: PLR0913  the signature that scripts of that library call
+        self,
+        input_path: str | Path,
+        output_path: str | Path,
+        base_model: str,
+        *,
+        layernorms: bool | None = None,
+        fusion_bias: bool | None = None,
+        validate: bool = True,
+    ) -> Conversion:
+        """Convert ``input_path`` for the verifier ``base_model``; see `convert`."""
+        return convert(
+            input_path,
+            output_path,
+            verifier=base_model,
+            layernorms=layernorms,
+            fusion_bias=fusion_bias,
+            validate=validate,
+        )

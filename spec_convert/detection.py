@@ -1,0 +1,109 @@
+"""Which format a checkpoint is of: all formats are asked, and two that fit equally well are a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.errors import Refused
+from spec_convert.evidence import Evidence
+from spec_convert.findings import Finding
+from spec_convert.formats import Format
+from spec_convert.open import open_checkpoint
+from spec_convert.registry import Registry, registry
+from spec_convert.rules import found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """The winner with its evidence, what it sees in the checkpoint, and what every format said."""
+
+    checkpoint: Checkpoint
+    winner: Format
+    provider: str
+    evidence: Evidence
+    asked: Mapping[str, Evidence]
+
+    @property
+    def format(self) -> str:
+        return self.winner.name
+
+    @property
+    def confidence(self) -> float:
+        return self.evidence.confidence
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        return self.winner.features(self.checkpoint)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `detect --json`."""
+        others = {n: e for n, e in self.asked.items() if e.confidence and n != self.format}
+        return {
+            "format": self.format,
+            "confidence": self.confidence,
+            "evidence": {"for": list(self.evidence.supports), "against": list(self.evidence.against)},
+            "features": dict(self.features),
+            "also_possible": {name: evidence.confidence for name, evidence in sorted(others.items())},
+            "source": self.checkpoint.source,
+            "revision": self.checkpoint.files.revision,
+            "container": self.checkpoint.container,
+            "weight_files": list(self.checkpoint.weight_files),
+        }
+
+
+def detect(source: str | Path, *, revision: str | None = None) -> Detection:
+    """Recognise the draft checkpoint at ``source``: a folder, a file, ``org/name[@revision]`` or ``hf://…``.
+
+    Reads headers only; nothing is downloaded. Raises Unreadable, or Refused when no format or more than one fits.
+    """
+    return recognise(open_checkpoint(source, revision=revision))
+
+
+def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: str | None = None) -> Detection:
+    """The format of an opened checkpoint. ``forced`` names the format to take whatever the evidence says."""
+    known = among or registry()
+    if forced is not None:
+        asked = {forced: known[forced].recognise(checkpoint)}
+        return _detection(checkpoint, forced, asked, known)
+    asked = {name: fmt.recognise(checkpoint) for name, fmt in known.formats.items()}
+    ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
+    if not ranked or not asked[ranked[0]].confidence:
+        raise Refused([_unknown(checkpoint, asked)])
+    winner = ranked[0]
+    rivals = [name for name in ranked if asked[name].confidence == asked[winner].confidence]
+    if len(rivals) > 1:
+        raise Refused([_contested(checkpoint, rivals, known)])
+    return _detection(checkpoint, winner, asked, known)
+
+
+def _detection(checkpoint: Checkpoint, name: str, asked: Mapping[str, Evidence], known: Registry) -> Detection:
+    return Detection(
+        checkpoint=checkpoint, winner=known[name], provider=known.provider(name), evidence=asked[name], asked=asked
+    )
+
+
+def _unknown(checkpoint: Checkpoint, asked: Mapping[str, Evidence]) -> Finding:
+    names = sorted(checkpoint.tensors)
+    shown = ", ".join(names[:4]) + (f", … ({len(names)} tensors)" if len(names) > 4 else "")
+    seen = f"architecture {checkpoint.architecture or 'not given'}, tensors {shown}"
+    if not asked:
+        return found("unknown-format", where=checkpoint.source, message=f"no format is installed; seen: {seen}")
+    nearest = max(asked, key=lambda name: (asked[name].nearness, name))
+    why = "; ".join(asked[nearest].against) or "nothing speaks for it"
+    return found(
+        "unknown-format", where=checkpoint.source,
+        message=f"no known format fits; seen: {seen}; the nearest is `{nearest}`, which fails on: {why}",
+        hint=f"if it is one, say so with `--format {nearest}`; `spec-convert formats` lists what is known",
+    )  # fmt: skip
+
+
+def _contested(checkpoint: Checkpoint, rivals: list[str], known: Registry) -> Finding:
+    claims = " and ".join(f"`{name}` (from {known.provider(name)})" for name in rivals)
+    return found(
+        "two-formats", where=checkpoint.source, message=f"equally well claimed by {claims}",
+        hint=f"settle it with `--format {rivals[0]}`, or switch one plugin off with SPEC_CONVERT_DISABLE",
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""What a format is: an object with data that plugins return, the built-in ones and third parties' alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.evidence import Evidence
+from spec_convert.findings import Finding
+from spec_convert.mapping import Mapped
+from spec_convert.shapes import Known
+from spec_convert.tensor_map import TensorMap
+from spec_convert.verifier import Verifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for. None always means: decide by the checkpoint, and refuse when it does not say."""
+
+    verifier: Verifier | None = None
+    layernorms: bool | None = None
+    fusion_bias: bool | None = None
+    norm_before_residual: bool | None = None
+    aux_layer_ids: tuple[int, ...] | None = None
+    rope_theta: float | None = None
+    speculative_tokens: int | None = None
+    dtype: str | None = None
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The flags that were given, for provenance."""
+        names = [name for name in self.__dataclass_fields__ if name != "verifier"]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which of a format's tables this checkpoint follows, and the sizes that its config.json fixes."""
+
+    table: TensorMap
+    sizes: Mapping[str, Known]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A checkpoint whose tensors have been claimed: what a format makes the unified config of."""
+
+    checkpoint: Checkpoint
+    request: Request
+    mapped: Mapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """The unified config as plain data, or None when a fact is missing and a finding says which."""
+
+    config: Mapping[str, Any] | None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A published checkpoint layout.
+
+    ``tables`` lists every table by name (one for most formats); ``layout`` picks the one that a checkpoint follows.
+    ``produces`` is the `speculators_model_type` of the result. ``notes`` are the format's known traps, for people.
+    """
+
+    name: str
+    title: str
+    reference: str
+    produces: str
+    tables: Mapping[str, TensorMap]
+    recognise: Callable[[Checkpoint], Evidence]
+    features: Callable[[Checkpoint], Mapping[str, Any]]
+    layout: Callable[[Checkpoint, Request], Layout]
+    describe: Callable[[Draft], Described]

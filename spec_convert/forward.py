@@ -1,0 +1,106 @@
+"""The reference draft run on random input: do config and tensors make one function, finite and deterministic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spec_convert.errors import Refused
+from spec_convert.findings import Finding
+from spec_convert.models.errors import DraftError
+from spec_convert.open import open_checkpoint
+from spec_convert.plan import Plan
+from spec_convert.rules import found
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import Tensor
+
+    from spec_convert.models.draft import Config, VerifierTensors
+
+ROWS = 8  # tokens of the random sequence: enough for attention to have something to look at
+
+
+def require_forward(folder: Path) -> None:
+    """Run the unified directory ``folder`` as it lies on disk. Raises Refused when it does not compute."""
+    import torch
+
+    from spec_convert.models.load import as_torch
+
+    checkpoint = open_checkpoint(folder)
+    headers = checkpoint.tensors
+    tensors = {name: as_torch(checkpoint.read(name), headers[name].dtype, torch.float32) for name in checkpoint}
+    if findings := _run(checkpoint.config or {}, tensors):
+        raise Refused(findings)
+
+
+def forward_findings(plan: Plan) -> list[Finding]:
+    """What running the draft that ``plan`` would write shows, without writing it."""
+    import torch
+
+    from spec_convert.models.load import as_torch
+
+    checkpoint = plan.detection.checkpoint
+    tensors: dict[str, Tensor] = {}
+    for step in plan.steps:
+        arrays = step.via.run([checkpoint.read(name) for name in step.sources], [header for _, header in step.targets])
+        for (name, header), array in zip(step.targets, arrays, strict=True):
+            tensors[name] = as_torch(array, header.dtype, torch.float32)
+    assert plan.config is not None, "the caller looks at the findings first"
+    return _run(plan.config, tensors)
+
+
+def _run(config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> list[Finding]:
+    import torch
+
+    from spec_convert.models.draft import build_draft
+    from spec_convert.unified import UNIFIED
+
+    model = UNIFIED.validate_python(config)
+    random = torch.Generator().manual_seed(0)
+    try:
+        draft = build_draft(model, tensors, _stand_in(model, tensors, random)).eval()
+        width, vocabulary = _input_sizes(model)
+        ids = torch.randint(vocabulary, (1, ROWS), generator=random)
+        states = torch.randn(1, ROWS, width, generator=random)
+        with torch.inference_mode():
+            first = draft(ids, states, fed_back=False)
+            second = draft(ids, first.hidden_states, fed_back=True)
+            again = draft(ids, states, fed_back=False)
+    except (DraftError, RuntimeError) as reason:  # RuntimeError: torch's word for shapes that do not fit
+        return [found("forward-failed", where="model.safetensors", message=str(reason))]
+    if not all(bool(output.logits.isfinite().all()) for output in (first, second)):
+        return [found("forward-not-finite", where="model.safetensors", message="the logits hold NaN or infinities")]
+    if not torch.equal(first.logits, again.logits):
+        return [found("forward-failed", where="model.safetensors", message="the same input gave other logits")]
+    return []
+
+
+def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Generator) -> VerifierTensors:
+    """Random tables in place of the verifier's: whether the draft computes does not depend on their values."""
+    import torch
+
+    from spec_convert.models.draft import VerifierTensors, borrows
+    from spec_convert.unified import EagleMlpConfig
+
+    if isinstance(config, EagleMlpConfig):
+        return VerifierTensors(embed_tokens=None, lm_head=None)
+    layer, wanted = config.transformer_layer_config, borrows(config, tensors)
+    table = torch.randn(layer.vocab_size, layer.hidden_size, generator=random) * 0.02 if wanted else None
+    return VerifierTensors(
+        embed_tokens=table if "embed_tokens" in wanted else None, lm_head=table if "lm_head" in wanted else None
+    )
+
+
+def _input_sizes(config: Config) -> tuple[int, int]:
+    """Width of the verifier's states as the draft takes them, and the vocabulary that tokens are drawn from."""
+    from spec_convert.unified import Eagle3Config, EagleMlpConfig
+
+    if isinstance(config, EagleMlpConfig):
+        return config.hidden_size, config.vocab_size
+    layer = config.transformer_layer_config
+    if isinstance(config, Eagle3Config):
+        return layer.num_aux_hidden_states * (config.target_hidden_size or layer.hidden_size), layer.vocab_size
+    return layer.hidden_size, layer.vocab_size

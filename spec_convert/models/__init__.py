@@ -1,0 +1,1 @@
+"""The drafts as small, readable torch modules: one implementation for validation, evaluation and training."""

@@ -1,0 +1,98 @@
+"""The EAGLE-3 draft (arXiv 2503.01840): several states of the verifier fused into one, an optional small vocabulary."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spec_convert.models.contract import Draft, DraftOutput, positions, table
+from spec_convert.models.errors import DraftError
+from spec_convert.models.layers import Attend, DecoderLayer, FusionLayer, causal
+from spec_convert.models.rope import Rope
+from spec_convert.unified import Eagle3Config
+
+
+class Eagle3Draft(Draft):
+    d2t: Tensor
+    t2d: Tensor
+
+    def __init__(self, config: Eagle3Config, *, embed_tokens: Tensor | None, lm_head: Tensor | None) -> None:
+        """``embed_tokens`` and ``lm_head`` are the verifier's; None: the draft has its own."""
+        super().__init__()
+        self.config = config
+        layer = config.transformer_layer_config
+        size, eps = layer.hidden_size, layer.rms_norm_eps
+        self.state_width = config.target_hidden_size or size
+        self.states = layer.num_aux_hidden_states
+        self.embed_tokens = table(layer.vocab_size, size, embed_tokens, name="embedding")
+        if config.norm_before_fc:
+            self.input_norm = nn.RMSNorm(self.states * self.state_width, eps)
+        if config.fc_norm:
+            self.fc_norm = nn.ModuleList(nn.RMSNorm(self.state_width, eps) for _ in range(self.states))
+        self.fc = nn.Linear(self.states * self.state_width, size, bias=False)
+        self.rope = Rope(layer)
+        first = FusionLayer(layer, norm_before_residual=config.norm_before_residual)
+        later = (DecoderLayer(layer, index, input_norm=True) for index in range(1, layer.num_hidden_layers))
+        self.layers = nn.ModuleList([first, *later])
+        self.norm = nn.RMSNorm(size, eps)
+        self.lm_head = table(config.draft_vocab_size, size, lm_head, name="head")
+        self.reduced = self._add_vocabulary(config.draft_vocab_size, layer.vocab_size)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        hidden_states: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        fed_back: bool | None = None,
+        attend: Attend = causal,
+    ) -> DraftOutput:
+        x = hidden_states if self._is_fed_back(hidden_states, fed_back) else self.fuse(hidden_states)
+        embedding = F.embedding(input_ids, self.embed_tokens.weight)
+        rotation = self.rope(positions(input_ids, position_ids))
+        first, *later = self.layers
+        x = first(embedding, x, rotation, attend)
+        for layer in later:
+            x = layer(x, rotation, attend)
+        normed = self.norm(x)
+        return DraftOutput(F.linear(normed, self.lm_head.weight), normed if self.config.norm_output else x)
+
+    def fuse(self, states: Tensor) -> Tensor:
+        """The verifier's states, concatenated low to high [B, T, n * Ht], as one state of the draft [B, T, H]."""
+        if self.config.norm_before_fc:
+            states = self.input_norm(states)
+        if self.config.fc_norm:
+            parts = states.chunk(self.states, dim=-1)
+            states = torch.cat([norm(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=-1)
+        fused: Tensor = self.fc(states)
+        return fused
+
+    def to_target_vocabulary(self, logits: Tensor) -> Tensor:
+        if not self.reduced:
+            return logits
+        everywhere = logits.new_full((*logits.shape[:-1], self.t2d.shape[0]), float("-inf"))
+        return everywhere.index_copy(-1, self.target_ids(), logits)
+
+    def target_ids(self) -> Tensor:
+        """The verifier's id of each draft token: `d2t` holds offsets from the draft's id."""
+        return torch.arange(self.d2t.shape[0], device=self.d2t.device) + self.d2t
+
+    def _add_vocabulary(self, own: int, target: int) -> bool:
+        if own > target:
+            raise DraftError(f"draft_vocab_size {own} is larger than the verifier's vocab_size {target}")
+        if own < target:
+            # Until they are filled these map to no token at all, so that nothing works by accident.
+            self.register_buffer("d2t", torch.full((own,), -own, dtype=torch.int64))
+            self.register_buffer("t2d", torch.zeros(target, dtype=torch.bool))
+        return own < target
+
+    def _is_fed_back(self, hidden_states: Tensor, said: bool | None) -> bool:
+        width, own, verifier = hidden_states.shape[-1], self.fc.out_features, self.fc.in_features
+        if width not in (own, verifier):
+            raise ValueError(f"hidden_states are {width} wide: neither {verifier} (verifier) nor {own} (own output)")
+        if said is None and own == verifier:
+            raise ValueError(f"hidden_states of width {width} may be the verifier's or the draft's: say fed_back=…")
+        if said is not None and width != (own if said else verifier):
+            raise ValueError(f"hidden_states are {width} wide, which contradicts fed_back={said}")
+        return width == own if said is None else said

@@ -1,0 +1,87 @@
+"""Opens a unified directory as a torch module, with what it shares with its verifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spec_convert.checkpoint import FLOATS, Checkpoint
+from spec_convert.models.errors import DraftError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from spec_convert.models.draft import Config, Draft, VerifierTensors
+
+
+def load_draft(path: str | Path, verifier: str | Path | None = None, dtype: torch.dtype | None = None) -> Draft:
+    """The draft in eval mode, in float32 unless ``dtype`` is given.
+
+    ``verifier`` is a folder or a Hub id; None: the one that the draft's config names. Only its embedding and its head
+    are read, and only when the draft has none of its own.
+    """
+    import torch
+
+    from spec_convert.models.draft import borrows, build_draft
+    from spec_convert.open import open_checkpoint
+
+    checkpoint = open_checkpoint(str(path))
+    config = _config(checkpoint)
+    kind = dtype or torch.float32
+    tensors = {name: _tensor(checkpoint, name, kind) for name in checkpoint}
+    source = str(verifier or config.speculators_config.verifier.name_or_path)
+    shared = _shared(source, borrows(config, tensors), kind)
+    try:
+        return build_draft(config, tensors, shared).eval()
+    except DraftError as error:
+        raise DraftError(f"{checkpoint.source}: {error.message}", hint=error.hint) from error
+
+
+def _config(checkpoint: Checkpoint) -> Config:
+    from pydantic import ValidationError
+
+    from spec_convert.unified import UNIFIED
+
+    try:
+        return UNIFIED.validate_python(checkpoint.config or {})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
+        raise DraftError(
+            f"{checkpoint.source}: config.json is not a unified config: {wrong}",
+            hint=f"make one: spec-convert convert {checkpoint.source} OUTPUT --verifier BASE",
+        ) from error
+
+
+def _shared(source: str, wanted: frozenset[str], dtype: torch.dtype) -> VerifierTensors | None:
+    from spec_convert.models.draft import VerifierTensors
+    from spec_convert.verifier import open_verifier
+
+    if not wanted:
+        return None
+    verifier = open_verifier(source)
+    return VerifierTensors(
+        embed_tokens=_tensor(verifier.checkpoint, verifier.embedding_name, dtype) if "embed_tokens" in wanted else None,
+        lm_head=_tensor(verifier.checkpoint, verifier.head_name, dtype) if "lm_head" in wanted else None,
+    )
+
+
+def _tensor(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> Tensor:
+    try:
+        return as_torch(checkpoint.read(name), checkpoint.tensors[name].dtype, dtype)
+    except DraftError as error:
+        raise DraftError(f"{checkpoint.source}: {name} {error.message}") from error
+
+
+def as_torch(values: np.ndarray, stored: str, dtype: torch.dtype) -> Tensor:
+    """Values as `Checkpoint.read` gives them, as torch sees them. Floats become ``dtype``; maps stay what they are."""
+    import torch
+
+    if stored == "BF16":  # numpy has no bfloat16: these are its bits
+        return torch.tensor(values.view("<i2")).view(torch.bfloat16).to(dtype)
+    if stored in FLOATS:
+        return torch.tensor(values).to(dtype)
+    if stored in ("I64", "BOOL"):
+        return torch.tensor(values)
+    raise DraftError(f"is {stored}, a type that no draft computes with")

@@ -1,0 +1,36 @@
+"""The MLP draft: it guesses from the last token alone, without attention and without the verifier's states."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from spec_convert.models.contract import Draft, DraftOutput
+from spec_convert.models.layers import Attend, causal
+from spec_convert.unified import EagleMlpConfig
+
+
+class MlpDraft(Draft):
+    def __init__(self, config: EagleMlpConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.embeddings = nn.Embedding(config.vocab_size, size)
+        blocks = [
+            (nn.Linear(size, size), nn.ReLU(), nn.LayerNorm(size, config.layer_norm_eps))
+            for _ in range(config.mlp_layers)
+        ]
+        self.mlp = nn.Sequential(*(part for block in blocks for part in block))
+        self.lm_head = nn.Linear(size, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        hidden_states: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        fed_back: bool | None = None,
+        attend: Attend = causal,
+    ) -> DraftOutput:
+        del hidden_states, position_ids, fed_back, attend  # the last token is all it knows
+        x = self.mlp(self.embeddings(input_ids))
+        return DraftOutput(self.lm_head(x), x)

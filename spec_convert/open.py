@@ -1,0 +1,81 @@
+"""Open a checkpoint from anywhere, reading headers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spec_convert.checkpoint import Checkpoint, Files, Tensor
+from spec_convert.containers.choose import choose_weights, is_leftover
+from spec_convert.containers.headers import read_headers
+from spec_convert.containers.index import check_shard, read_index
+from spec_convert.containers.refusal import unreadable
+from spec_convert.containers.strict_json import MAX_BYTES, parse_object
+from spec_convert.sources import locate
+
+# What data parallelism and torch.compile put before every name.
+WRAPPERS = ("module.", "_orig_mod.")
+
+
+def open_checkpoint(source: str | Path, *, revision: str | None = None) -> Checkpoint:
+    """The checkpoint in a folder, a weight file, or a Hub repository (``org/name[@revision]``, ``hf://org/name``).
+
+    Nothing is executed and no weight is read. Whatever cannot be trusted raises ``Unreadable``.
+    """
+    files, named = locate(source, revision)
+    sizes = files.sizes()
+    config = read_config(files)
+    # A file that the user names may be called anything, except like something that must never be opened.
+    weights = named if named and not is_leftover(named) else choose_weights(sizes, source=files.label)
+    if weights.endswith(".index.json"):
+        containers, tensors, weight_files = _shards(files, sizes, weights)
+    else:
+        container, tensors = read_headers(files, weights, sizes[weights])
+        containers, weight_files = {container}, (weights,)
+    return Checkpoint(
+        source=str(source),
+        files=files,
+        config=config,
+        tensors=_unwrapped(tensors),
+        container="+".join(sorted(containers)),
+        weight_files=weight_files,
+    )
+
+
+def read_config(files: Files) -> dict[str, Any] | None:
+    """config.json as an object, or None when there is none. Raises Unreadable when it is damaged."""
+    sizes = files.sizes()
+    if "config.json" not in sizes:
+        return None
+    hint = "Take config.json from the publisher's repository again."
+    raw = _small(files, sizes, "config.json", "config-unreadable")
+    return parse_object(raw, where="config.json", rule="config-unreadable", hint=hint)
+
+
+def _shards(files: Files, sizes: Mapping[str, int], index: str) -> tuple[set[str], dict[str, Tensor], tuple[str, ...]]:
+    raw = _small(files, sizes, index, "index-mismatch")
+    shards = read_index(raw, index=index, there=sizes)
+    containers: set[str] = set()
+    tensors: dict[str, Tensor] = {}
+    for shard, promised in shards.items():
+        container, held = read_headers(files, shard, sizes[shard])
+        check_shard(shard, promised=promised, held=held, index=index)
+        containers.add(container)
+        tensors |= held
+    return containers, tensors, tuple(shards)
+
+
+def _small(files: Files, sizes: Mapping[str, int], name: str, rule: str) -> bytes:
+    if sizes[name] > MAX_BYTES:
+        raise unreadable(rule, name, f"has {sizes[name]} bytes; no such file needs more than {MAX_BYTES}")
+    with files.open(name) as stream:
+        return stream.read()
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keyed without a prefix that all names share; the tensors keep the names that the file gives them."""
+    for prefix in WRAPPERS:
+        if tensors and all(name.startswith(prefix) and name != prefix for name in tensors):
+            return _unwrapped({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors

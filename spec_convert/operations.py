@@ -1,0 +1,227 @@
+"""The closed set of things that can be done to tensors on the way: each with its shape law and its inverse.
+
+Everything works on raw little-endian arrays: bfloat16 travels as its 16 bits (see `bytes.py`), so that no operation
+needs torch and none rounds by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Protocol
+
+from spec_convert.checkpoint import BITS, FLOATS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Size = Callable[[str], int]  # a shape term such as "heads*head_dim" -> its value
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Dtype (safetensors code) and shape of a tensor that exists or will."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return (prod(self.shape) * BITS[self.dtype] + 7) // 8
+
+
+class Operation(Protocol):
+    """What a table row does to its source tensors."""
+
+    @property
+    def name(self) -> str:
+        """How plans and conversion.json call it."""
+
+    @property
+    def inverse(self) -> Operation | None:
+        """The operation that undoes it; None when its result can simply be left out (it was derived)."""
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        """The headers of the results. Raises ValueError when the sources do not fit the operation."""
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        """The results, with the headers that ``outputs`` gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The bytes as they are: the writer copies them without reading them."""
+
+    name: str = "copy"
+
+    @property
+    def inverse(self) -> Identity:
+        return self
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        return list(sources)
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        return list(sources)
+
+
+COPY = Identity()
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Another dtype: between floats (round to nearest even), or 0/1 integers to bool and back."""
+
+    to: str
+    back: str
+
+    @property
+    def name(self) -> str:
+        return f"cast {self.back} to {self.to}"
+
+    @property
+    def inverse(self) -> Cast:
+        return Cast(self.back, self.to)
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        (source,) = sources
+        if source.dtype != self.back:
+            raise ValueError(f"is {source.dtype}, expected {self.back}")
+        return [Header(self.to, source.shape)]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        from spec_convert.bytes import NUMPY
+
+        (values,) = sources
+        if self.to == "BOOL" and values.size and int(values.max()) > 1:
+            raise ValueError("holds values other than 0 and 1")
+        if self.back == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        if self.to == "BF16":
+            return [_to_bfloat16(values.astype(np.float32))]
+        return [values.astype(NUMPY[self.to])]
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    bits = values.view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    # Rounding may carry a NaN's mantissa into the exponent: keep NaN a NaN.
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+
+
+def can_cast(dtype: str, to: str) -> bool:
+    return dtype in FLOATS and to in FLOATS and dtype != to
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetsFromAbsolute:
+    """A draft-to-target table of absolute ids (shared head, FR-Spec) as the field's offsets: target = i + d2t[i]."""
+
+    name: str = "offsets from absolute ids"
+
+    @property
+    def inverse(self) -> AbsoluteFromOffsets:
+        return AbsoluteFromOffsets()
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        return [Header("I64", sources[0].shape)]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        return [sources[0].astype(np.int64) - np.arange(len(sources[0]))]
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteFromOffsets:
+    """The inverse: absolute target ids of each draft id."""
+
+    name: str = "absolute ids from offsets"
+
+    @property
+    def inverse(self) -> OffsetsFromAbsolute:
+        return OffsetsFromAbsolute()
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        return [Header("I64", sources[0].shape)]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        return [sources[0].astype(np.int64) + np.arange(len(sources[0]))]
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """`t2d` rebuilt from `d2t` offsets: true for every target token that some draft token stands for."""
+
+    name: str = "membership of offsets"
+    inverse: None = None
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        return [Header("BOOL", (size("vocabulary"),))]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        members = np.zeros(outputs[0].shape, dtype=np.bool_)
+        members[sources[0] + np.arange(len(sources[0]))] = True
+        return [members]
+
+
+@dataclass(frozen=True, slots=True)
+class Fuse:
+    """Several matrices stacked by rows, as inference engines store q, k, v or gate, up."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"stack {len(self.parts)} by rows"
+
+    @property
+    def inverse(self) -> Split:
+        return Split(self.parts)
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        if len({(source.dtype, source.shape[1:]) for source in sources}) != 1:
+            raise ValueError("the parts differ in dtype or width")
+        return [Header(sources[0].dtype, (sum(s.shape[0] for s in sources), *sources[0].shape[1:]))]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        return [np.concatenate(sources)]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One stacked matrix cut into its parts; ``parts`` names the rows of each, e.g. "heads*head_dim"."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"cut into {len(self.parts)} by rows"
+
+    @property
+    def inverse(self) -> Fuse:
+        return Fuse(self.parts)
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        (source,) = sources
+        rows = [size(part) for part in self.parts]
+        if sum(rows) != source.shape[0]:
+            raise ValueError(f"has {source.shape[0]} rows, the parts {' + '.join(self.parts)} need {sum(rows)}")
+        return [Header(source.dtype, (count, *source.shape[1:])) for count in rows]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        cuts = np.cumsum([output.shape[0] for output in outputs])[:-1]
+        return [np.ascontiguousarray(part) for part in np.split(sources[0], cuts)]

@@ -1,0 +1,136 @@
+"""What a conversion would do, as a value: it can be printed, compared, kept as a golden, or executed by the writer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spec_convert.checkpoint import BITS, FLOATS
+from spec_convert.detection import Detection
+from spec_convert.errors import Refused
+from spec_convert.findings import Finding, errors
+from spec_convert.formats import Draft, Request
+from spec_convert.mapping import Mapped, Step, apply
+from spec_convert.operations import COPY, Cast, Header
+from spec_convert.rules import found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A conversion before it happens. ``config`` is None while a finding says which fact is missing."""
+
+    detection: Detection
+    request: Request
+    steps: tuple[Step, ...]
+    dropped: Mapping[str, str]
+    config: Mapping[str, Any] | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def tensors(self) -> dict[str, Header]:
+        """The output tensors in file order: wide elements first, so that every tensor lies aligned; then by name."""
+        targets = [target for step in self.steps for target in step.targets]
+        return dict(sorted(targets, key=lambda target: (-BITS[target[1].dtype], target[0])))
+
+    @property
+    def config_text(self) -> str:
+        assert self.config is not None, "a plan without a config cannot be written"
+        return json.dumps(self.config, indent=2) + "\n"
+
+    def require_clean(self) -> Plan:
+        """The plan itself when nothing speaks against executing it. Raises Refused with every finding otherwise."""
+        if errors(self.findings):
+            raise Refused(self.findings)
+        assert self.config is not None, "no config and no finding that says why"
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Tensors moved and dropped, the config and the findings: what `--dry-run --json` prints."""
+        return {
+            "format": self.detection.format,
+            "tensors": self.tensors_json(),
+            "config": self.config,
+            "findings": [finding_json(finding) for finding in self.findings],
+        }
+
+    def tensors_json(self) -> dict[str, Any]:
+        moved = [
+            {
+                "target": name,
+                "sources": [self.detection.checkpoint.tensors[source].name for source in step.sources],
+                "operation": step.via.name,
+                "dtype": header.dtype,
+                "shape": list(header.shape),
+            }
+            for step in self.steps
+            for name, header in step.targets
+        ]
+        dropped = {self.detection.checkpoint.tensors[name].name: why for name, why in self.dropped.items()}
+        return {"moved": moved, "dropped": dropped}
+
+
+def finding_json(finding: Finding) -> dict[str, str]:
+    return {
+        "rule": finding.rule, "level": finding.level.value, "where": finding.where,
+        "message": finding.message, "hint": finding.hint,
+    }  # fmt: skip
+
+
+def make_plan(detection: Detection, request: Request) -> Plan:
+    """What converting a recognised checkpoint as requested would do. Problems are findings of the plan."""
+    checkpoint, fmt = detection.checkpoint, detection.winner
+    layout = fmt.layout(checkpoint, request)
+    mapped = apply(layout.table, checkpoint.tensors, layout.sizes)
+    findings = [*_forced(detection), *layout.findings, *mapped.findings]
+    config = None
+    if not errors(findings):
+        described = fmt.describe(Draft(checkpoint=checkpoint, request=request, mapped=mapped))
+        findings += described.findings
+        config = described.config
+    if config is not None:
+        config, invalid = _checked(config)
+        findings += invalid
+    return Plan(
+        detection=detection, request=request, steps=_cast(mapped, request.dtype), dropped=mapped.dropped,
+        config=config, findings=tuple(findings),
+    )  # fmt: skip
+
+
+def _forced(detection: Detection) -> list[Finding]:
+    if detection.confidence:
+        return []
+    against = "; ".join(detection.evidence.against)
+    return [
+        found("format-forced", where=detection.checkpoint.source, message=f"`{detection.format}` fails on: {against}")
+    ]
+
+
+def _checked(config: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+    """The config as the unified model writes it, or one finding for each field that is not what the model allows."""
+    from pydantic import ValidationError
+
+    from spec_convert.unified import UNIFIED
+
+    try:
+        return UNIFIED.validate_python(config).model_dump(mode="json"), []
+    except ValidationError as invalid:
+        return None, [
+            found("config-invalid", where=".".join(map(str, problem["loc"])) or "config.json", message=problem["msg"])
+            for problem in invalid.errors()
+        ]
+
+
+def _cast(mapped: Mapped, dtype: str | None) -> tuple[Step, ...]:
+    """The steps with every float tensor cast to ``dtype``; whole numbers and masks stay what they are."""
+    if dtype is None:
+        return mapped.steps
+    return tuple(_cast_step(step, dtype) for step in mapped.steps)
+
+
+def _cast_step(step: Step, dtype: str) -> Step:
+    (name, header), *others = step.targets
+    if others or step.via is not COPY or header.dtype not in FLOATS or header.dtype == dtype:
+        return step
+    return replace(step, targets=((name, Header(dtype, header.shape)),), via=Cast(dtype, header.dtype))

@@ -1,0 +1,112 @@
+"""Who came through the plugin door, with which formats; a broken plugin is a row with its reason, never a crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from spec_convert import hookspecs
+from spec_convert.errors import UsageError
+
+if TYPE_CHECKING:
+    from spec_convert.formats import Format
+
+DISABLE = "SPEC_CONVERT_DISABLE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """One plugin as `spec-convert plugins` shows it. ``error`` says why it could not be used."""
+
+    name: str
+    origin: str
+    formats: tuple[str, ...] = ()
+    commands: bool = False
+    error: str | None = None
+
+
+class Registry:
+    """All plugins and formats. Names are unique; taking a taken name is an error of the later plugin."""
+
+    def __init__(self, found: Iterable[EntryPoint], *, disabled: frozenset[str] = frozenset()) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self.plugins: list[Plugin] = []
+        self.formats: dict[str, Format] = {}
+        self._providers: dict[str, str] = {}
+        for entry_point in found:
+            self._admit(entry_point, disabled)
+
+    def __getitem__(self, name: str) -> Format:
+        try:
+            return self.formats[name]
+        except KeyError:
+            near = get_close_matches(name, self.formats, n=1)
+            meant = f"did you mean `{near[0]}`? " if near else ""
+            raise UsageError(
+                f"there is no format `{name}`", hint=f"{meant}`spec-convert formats` lists all of them"
+            ) from None
+
+    def provider(self, name: str) -> str:
+        """Which distribution brought the format, e.g. ``spec-convert 0.1.0``."""
+        return self._providers[name]
+
+    def add_commands(self, cli: Any) -> None:
+        self._manager.hook.spec_convert_commands(cli=cli)
+
+    def _admit(self, entry_point: EntryPoint, disabled: frozenset[str]) -> None:
+        name = entry_point.name
+        origin = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
+        if name in disabled:
+            self.plugins.append(Plugin(name=name, origin=origin, error=f"disabled by {DISABLE}"))
+            return
+        try:
+            formats, commands = self._load(entry_point)
+        except Exception as reason:  # a plugin may raise anything at all: its row says what
+            self.plugins.append(Plugin(name=name, origin=origin, error=f"{type(reason).__name__}: {reason}"))
+            return
+        self.formats |= formats
+        self._providers |= dict.fromkeys(formats, origin)
+        self.plugins.append(Plugin(name=name, origin=origin, formats=tuple(formats), commands=commands))
+
+    def _load(self, entry_point: EntryPoint) -> tuple[Mapping[str, Format], bool]:
+        """Register one plugin and ask it for its formats; leaves nothing behind when it raises."""
+        if self._manager.get_plugin(entry_point.name) is not None:
+            raise ValueError(f"the plugin name `{entry_point.name}` is taken")
+        plugin = entry_point.load()
+        try:
+            self._manager.register(plugin, entry_point.name)
+            self._manager.check_pending()  # a misspelt hook would otherwise never be called, without a word
+            formats = _formats_of(plugin)
+            if taken := sorted(formats.keys() & self.formats.keys()):
+                raise ValueError(f"the format name `{taken[0]}` is taken by {self._providers[taken[0]]}")
+        except Exception:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            raise
+        return formats, hasattr(plugin, "spec_convert_commands")
+
+
+def _formats_of(plugin: Any) -> dict[str, Format]:
+    hook = getattr(plugin, "spec_convert_formats", None)
+    return {fmt.name: fmt for fmt in hook()} if hook else {}
+
+
+@cache
+def registry() -> Registry:
+    """The plugins that are installed here, without those that the environment switches off."""
+    found = entry_points(group=hookspecs.GROUP)
+    disabled = frozenset(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
+    return Registry(sorted(found, key=lambda e: (_is_ours(e), e.name, e.value)), disabled=disabled)
+
+
+def _is_ours(entry_point: EntryPoint) -> int:
+    """Built-ins come first, so that a third party that takes one of their names is the one left out."""
+    return 0 if entry_point.value.startswith("spec_convert.") else 1

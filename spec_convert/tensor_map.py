@@ -1,0 +1,150 @@
+"""A checkpoint layout as a table: which tensor becomes which, what shape it must have, what is left out and why.
+
+No regular expressions and no row order. A row always matches the whole name; a table refuses to be built when two of
+its rows could claim one name, or could write one name, so every tensor of a checkpoint is claimed by exactly one row or
+reported. Conditions belong to formats, not to rows: where values decide, a format has several tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from spec_convert.operations import COPY, Fuse, Operation, Split
+from spec_convert.templates import MapError, Template
+
+Shape = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table. ``because`` is given for what is dropped or refused; ``laws`` has one shape per source."""
+
+    sources: tuple[Template, ...]
+    targets: tuple[Template, ...] = ()
+    via: Operation = COPY
+    laws: tuple[Shape, ...] = ()
+    optional: bool = False
+    because: str = ""
+    refused: bool = False
+    derived: bool = False
+    spelling: str = ""
+
+    def __post_init__(self) -> None:
+        holes = [t.holes for t in (*self.sources, *self.targets)]
+        if self.targets and any(h != holes[0] for h in holes):
+            sides = " -> ".join(", ".join(repr(t.text) for t in side) for side in (self.sources, self.targets))
+            raise MapError(f"{sides}: all names of a row must have the same holes")
+
+    @property
+    def text(self) -> str:
+        return ", ".join(source.text for source in self.sources)
+
+
+def move(source: str, target: str, *, shape: str = "", optional: bool = False, via: Operation = COPY) -> Row:
+    """``source`` is stored as ``target``, unchanged or through an operation."""
+    return Row(
+        sources=(Template(source),), targets=(Template(target),), via=via, optional=optional,
+        laws=(tuple(shape.split()),) if shape else (),
+    )  # fmt: skip
+
+
+def keep(name: str, *, shape: str = "", optional: bool = False, via: Operation = COPY) -> Row:
+    """``name`` is stored under the same name."""
+    return move(name, name, shape=shape, optional=optional, via=via)
+
+
+def drop(source: str, *, because: str) -> Row:
+    """``source`` is left out, for a reason that goes into the plan. Its absence is fine."""
+    return Row(sources=(Template(source),), optional=True, because=because)
+
+
+def refuse(source: str, *, because: str) -> Row:
+    """``source`` makes the checkpoint another function than the unified one: it is refused with this reason."""
+    return Row(sources=(Template(source),), optional=True, because=because, refused=True)
+
+
+def derive(target: str, *, of: str, via: Operation) -> Row:
+    """``target`` is computed from ``of``, which another row moves as well."""
+    return Row(sources=(Template(of),), targets=(Template(target),), via=via, derived=True)
+
+
+def fuse(*sources: str, into: str, shapes: str) -> Row:
+    """Matrices stacked by rows into one. ``shapes``: one shape per source, separated by commas."""
+    laws = tuple(tuple(shape.split()) for shape in shapes.split(","))
+    if len(laws) != len(sources):
+        raise MapError(f"{into!r}: {len(sources)} sources, {len(laws)} shapes")
+    parts = tuple(law[0] for law in laws)
+    return Row(sources=tuple(map(Template, sources)), targets=(Template(into),), via=Fuse(parts), laws=laws)
+
+
+def split(source: str, *, into: Mapping[str, str]) -> Row:
+    """One stacked matrix cut by rows; ``into`` gives each target its rows, e.g. ``{"q": "heads*head_dim", …}``."""
+    targets = tuple(map(Template, into))
+    return Row(sources=(Template(source),), targets=targets, via=Split(tuple(into.values())))
+
+
+def either(*spellings: TensorMap) -> TensorMap:
+    """The same tensors under several spellings (``midlayer.`` or ``layers.0.``): any one of them, never two at once."""
+    rows = [replace(row, spelling=", ".join(t.text for t in row.targets)) for table in spellings for row in table.rows]
+    return TensorMap(*rows)
+
+
+class TensorMap:
+    """A table of rows. ``a + b`` and ``TensorMap(a, row, b)`` compose; every composition is checked again."""
+
+    def __init__(self, *parts: Row | TensorMap) -> None:
+        self.rows = tuple(row for part in parts for row in ((part,) if isinstance(part, Row) else part.rows))
+        _refuse_overlaps(self.rows, "source")
+        _refuse_overlaps(self.rows, "target")
+
+    def __add__(self, other: TensorMap) -> TensorMap:
+        return TensorMap(self, other)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def under(self, source: str, target: str | None = None) -> TensorMap:
+        """The same table with a prefix on every source name, and on every target name (the same one by default)."""
+        prefix = source if target is None else target
+        return TensorMap(
+            *(
+                replace(
+                    row,
+                    sources=tuple(Template(source + t.text) for t in row.sources),
+                    targets=tuple(Template(prefix + t.text) for t in row.targets),
+                )
+                for row in self.rows
+            )
+        )
+
+    @property
+    def inverse(self) -> TensorMap:
+        """The way back. Of several spellings the first is written; what was dropped or derived stays out."""
+        rows: list[Row] = []
+        written: set[str] = set()
+        for row in self.rows:
+            if row.derived:
+                rows += [drop(t.text, because=f"derived from {row.text}") for t in row.targets]
+            elif row.targets and not (row.spelling and row.spelling in written):
+                written.add(row.spelling)
+                back = row.via.inverse
+                assert back is not None, f"{row.via.name} has no inverse"
+                laws = row.laws if row.via is COPY else ()
+                rows.append(replace(row, sources=row.targets, targets=row.sources, via=back, laws=laws, spelling=""))
+        return TensorMap(*rows)
+
+
+def _refuse_overlaps(rows: Iterable[Row], side: str) -> None:
+    names = [
+        (row, template)
+        for row in rows
+        if not (side == "source" and row.derived)
+        for template in (row.sources if side == "source" else row.targets)
+    ]
+    for (one, left), (other, right) in combinations(names, 2):
+        if side == "target" and one.spelling and one.spelling == other.spelling:
+            continue  # two spellings of one tensor: that only one occurs is checked against the checkpoint
+        if (name := left.witness(right)) is not None:
+            raise MapError(f"two rows share the {side} {name!r}: {left.text!r} and {right.text!r}")

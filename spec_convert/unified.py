@@ -1,0 +1,161 @@
+"""The unified `speculators` config as models, one per `speculators_model_type`. Source of `schemas/`.
+
+No field has a default: what a server would otherwise guess (vLLM reads a missing `norm_before_residual` as true, every
+published checkpoint means false) is always written out. Field meanings follow vllm-project/speculators 0.9.0; what is
+ours alone (EAGLE-1 layernorm placement, the MLP draft) says so.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_serializer, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProposalMethod(Strict):
+    """How tokens are proposed. vLLM reads only `speculative_tokens` of the first method."""
+
+    proposal_type: Literal["greedy"]
+    speculative_tokens: Positive
+    verifier_accept_k: Positive
+    accept_tolerance: Annotated[float, Field(ge=0)]
+
+
+class VerifierReference(Strict):
+    """The model that the draft was trained for: vLLM serves this one and takes its tokenizer."""
+
+    name_or_path: str
+    architectures: list[str]
+
+
+class SpeculatorsConfig(Strict):
+    """The envelope that tells a server how to pair draft and verifier."""
+
+    algorithm: str
+    default_proposal_method: Literal["greedy"]
+    proposal_methods: Annotated[list[ProposalMethod], Field(min_length=1)]
+    verifier: VerifierReference
+
+
+class LayerConfig(Strict):
+    """The decoder layers of the draft. vLLM makes the draft's whole model config of this, with no class defaults."""
+
+    model_type: Literal["llama", "qwen3"]
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_hidden_layers: Positive
+    num_attention_heads: Positive
+    num_key_value_heads: Positive
+    head_dim: Positive
+    vocab_size: Positive = Field(description="The verifier's vocabulary, also when the draft's own is smaller")
+    hidden_act: str
+    rms_norm_eps: Annotated[float, Field(gt=0)]
+    max_position_embeddings: Positive
+    rope_theta: Annotated[float, Field(gt=0)]
+    rope_scaling: dict[str, Any] | None
+    attention_bias: bool = Field(description="Biases on q, k, v and o, as Llama has them")
+    mlp_bias: bool
+    tie_word_embeddings: Literal[False]
+
+
+class Eagle3LayerConfig(LayerConfig):
+    """EAGLE-3 layers. vLLM sizes `fc` by this count, not by the list of layer ids (vllm issue 54526)."""
+
+    num_aux_hidden_states: Positive
+
+
+class EagleLayerConfig(LayerConfig):
+    """EAGLE-1 layers. `qkv_bias`: biases on q, k and v but not on o (drafts of Qwen2)."""
+
+    qkv_bias: bool
+
+
+class Envelope(Strict):
+    """What every unified config holds."""
+
+    architectures: Annotated[list[str], Field(min_length=1)]
+    speculators_version: str
+    speculators_config: SpeculatorsConfig
+    tie_word_embeddings: Literal[False]
+    torch_dtype: str
+
+
+class Eagle3Config(Envelope):
+    """EAGLE-3 (arXiv 2503.01840) in every dialect that servers can compute."""
+
+    speculators_model_type: Literal["eagle3"]
+    draft_vocab_size: Positive
+    norm_before_residual: bool = Field(description="The residual is hidden_norm(h) instead of h")
+    norm_before_fc: bool = Field(description="One RMSNorm `input_norm` over the concatenated verifier states")
+    fc_norm: bool = Field(description="One RMSNorm `fc_norm.i` per verifier state (EAGLE-3.1)")
+    norm_output: bool = Field(description="The state fed to the next step is the normed one")
+    target_hidden_size: Positive | None = Field(description="Width of the verifier's states when not the draft's own")
+    eagle_aux_hidden_state_layer_ids: list[int] = Field(
+        description="Boundary ids: id k is the input of layer k = hidden_states[k]; strictly increasing"
+    )
+    embed_requires_grad: bool
+    transformer_layer_config: Eagle3LayerConfig
+
+    @model_validator(mode="after")
+    def _agree(self) -> Eagle3Config:
+        ids = self.eagle_aux_hidden_state_layer_ids
+        if any(a >= b for a, b in pairwise(ids)) or any(i < 0 for i in ids):
+            raise ValueError(f"eagle_aux_hidden_state_layer_ids {ids} are not strictly increasing layer numbers")
+        if len(ids) != self.transformer_layer_config.num_aux_hidden_states:
+            raise ValueError("num_aux_hidden_states is not the number of eagle_aux_hidden_state_layer_ids")
+        if self.norm_before_fc and self.fc_norm:
+            raise ValueError("norm_before_fc and fc_norm exclude each other")
+        return self
+
+
+class EagleConfig(Envelope):
+    """EAGLE-1, EAGLE-2 and HASS (arXiv 2401.15077, 2406.16858, 2408.15766), with or without extra layernorms.
+
+    `layernorm_position` is ours: "before_fusion" norms the verifier's state before `fc` (`hidden_layernorm`),
+    "after_fusion" norms its result inside the residual branch (`layers.0.input_layernorm`, the old library's reading).
+    `model_type` and `model` are there only when a stock vLLM computes this function with `method: eagle`: a fusion
+    bias it would drop without a word.
+    """
+
+    speculators_model_type: Literal["eagle"]
+    fusion_bias: bool
+    layernorms: bool
+    layernorm_position: Literal["before_fusion", "after_fusion"] | None
+    transformer_layer_architecture: Literal["LlamaDecoderLayer"]
+    transformer_layer_config: EagleLayerConfig
+    model_type: Literal["eagle"] | None = None
+    model: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> EagleConfig:
+        if self.layernorms != (self.layernorm_position is not None):
+            raise ValueError("layernorm_position must be given exactly when layernorms is true")
+        if self.model_type and (self.fusion_bias or self.layernorms):
+            raise ValueError("model_type makes a stock vLLM serve this draft without its fusion bias or layernorms")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: Any) -> dict[str, Any]:
+        return {k: v for k, v in handler(self).items() if v is not None or k not in ("model_type", "model")}
+
+
+class EagleMlpConfig(Envelope):
+    """A draft that is an MLP on the last token's embedding: Linear, ReLU, LayerNorm, repeated. Ours alone."""
+
+    speculators_model_type: Literal["eagle_mlp"]
+    hidden_size: Positive
+    vocab_size: Positive
+    mlp_layers: Positive
+    hidden_act: Literal["relu"]
+    layer_norm_eps: Annotated[float, Field(gt=0)]
+
+
+UnifiedConfig = Annotated[Eagle3Config | EagleConfig | EagleMlpConfig, Field(discriminator="speculators_model_type")]
+UNIFIED: TypeAdapter[Eagle3Config | EagleConfig | EagleMlpConfig] = TypeAdapter(UnifiedConfig)

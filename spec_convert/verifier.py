@@ -1,0 +1,114 @@
+"""The verifier that a draft was trained for: the facts of its config, and where its embedding and head lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spec_convert.checkpoint import Checkpoint, Files
+from spec_convert.errors import Unreadable
+from spec_convert.open import open_checkpoint, read_config
+from spec_convert.rules import found
+from spec_convert.sources import locate
+
+EMBEDDINGS = (
+    "model.embed_tokens.weight",
+    "embed_tokens.weight",
+    "model.language_model.embed_tokens.weight",
+    "language_model.model.embed_tokens.weight",
+    "transformer.wte.weight",
+)
+HEADS = ("lm_head.weight", "language_model.lm_head.weight")
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A verifier seen through its config.json; its tensors are opened only when somebody asks for them.
+
+    ``name`` is what the unified config refers to: a Hub id, or the absolute path of a local folder, since servers
+    resolve it from wherever they are started.
+    """
+
+    name: str
+    files: Files
+    config: Mapping[str, Any]
+
+    @cached_property
+    def text_config(self) -> Mapping[str, Any]:
+        """Where a multimodal model keeps the facts of its language model; else the config itself."""
+        nested = self.config.get("text_config")
+        return nested if isinstance(nested, dict) else self.config
+
+    @property
+    def architectures(self) -> list[str]:
+        names = self.config.get("architectures")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    @property
+    def hidden_size(self) -> int:
+        return self._number("hidden_size")
+
+    @property
+    def vocab_size(self) -> int:
+        return self._number("vocab_size")
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self._number("num_hidden_layers")
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return open_checkpoint(self.name, revision=self.files.revision)
+
+    @property
+    def embedding_name(self) -> str:
+        return self._first(EMBEDDINGS, "token embedding")
+
+    @property
+    def head_name(self) -> str:
+        """The output head, or the embedding when config.json says that the two are tied."""
+        tied = self.config.get("tie_word_embeddings") or self.text_config.get("tie_word_embeddings")
+        if tied and not any(name in self.checkpoint for name in HEADS):
+            return self.embedding_name
+        return self._first(HEADS, "output head")
+
+    def _number(self, key: str) -> int:
+        value = self.text_config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            said = "has no" if value is None else f"says {value!r} for"
+            raise Unreadable(
+                found(
+                    "verifier-unusable", where=f"{self.name}: config.json", message=f"{said} `{key}`",
+                    hint="`--verifier` must name the full model that the draft was trained for",
+                )
+            )  # fmt: skip
+        return value
+
+    def _first(self, names: tuple[str, ...], what: str) -> str:
+        for name in names:
+            if name in self.checkpoint:
+                return name
+        raise Unreadable(
+            found(
+                "verifier-unusable", where=self.name, message=f"has no {what} under any name known here",
+                hint=f"looked for {', '.join(names)}",
+            )
+        )  # fmt: skip
+
+
+def open_verifier(source: str | Path, *, revision: str | None = None) -> Verifier:
+    """The verifier at a folder or Hub id; reads nothing but its config.json. Raises Unreadable."""
+    files, _ = locate(source, revision)
+    config = read_config(files)
+    if config is None:
+        raise Unreadable(
+            found(
+                "verifier-unusable", where=str(source), message="has no config.json",
+                hint="`--verifier` takes a model folder or a Hub id",
+            )
+        )  # fmt: skip
+    local = Path(source).expanduser()
+    return Verifier(str(local.resolve()) if local.exists() else str(source), files, config)
