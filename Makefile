@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Tools that follow imports want the package as one tree; in a checkout its parts are folders beside each other.
+LINKED := build/types
+PARTS := $(wildcard spec_convert/*.py spec_convert/*/) plugins schemas training
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: demo test test-all lint
@@ -19,8 +22,10 @@ test-all: .venv/with-vllm
 lint: .venv/with-vllm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf $(LINKED) && mkdir -p $(LINKED)/spec_convert
+	ln -s $(PARTS:%=$(CURDIR)/%) $(LINKED)/spec_convert/
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	cd $(LINKED) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

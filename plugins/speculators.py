@@ -32,7 +32,6 @@ EAGLE_NORMS = {
         keep("layers.0.input_layernorm.weight", shape="hidden"),
         keep("lm_head_layernorm.weight",        shape="hidden"),
     ),
-    None: eagle1.NO_EXTRA_NORMS,
 }
 # fmt: on
 
@@ -70,9 +69,21 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     if kind == "eagle3":
         return eagle3.layout(checkpoint, layer, config, *eagle3.norms_before_fc(checkpoint))
     bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR, "fc.bias")
-    norms = EAGLE_NORMS[config.get("layernorm_position")]
-    rows = TensorMap(eagle1.BODY, norms, bias, eagle1.qkv_bias_rows(checkpoint))
+    findings += eagle1.promised_biases(checkpoint, config, layer)
+    rows = TensorMap(eagle1.BODY, _eagle_norms(config), bias, eagle1.qkv_bias_rows(checkpoint))
     return Layout(table=rows, sizes=llama.sizes(layer), findings=tuple(findings))
+
+
+def _eagle_norms(config: Facts) -> TensorMap:
+    position = config.get("layernorm_position")
+    if position is None and config.get("layernorms") is True:
+        config.require({"layernorm_position": str})
+    if position is None:
+        return eagle1.NO_EXTRA_NORMS
+    if position not in list(EAGLE_NORMS):
+        message = f"`layernorm_position` is {position!r}, not {' or '.join(EAGLE_NORMS)}"
+        raise Refused([found("config-key-invalid", where=config.where, message=message)])
+    return EAGLE_NORMS[position]
 
 
 def describe(draft: Draft) -> Described:
@@ -98,8 +109,8 @@ def _with_tokens(request: Request, config: Facts) -> Request:
     if request.speculative_tokens is not None or not config.has("speculators_config"):
         return request
     methods = config.part("speculators_config").get("proposal_methods")
-    tokens = methods[0].get("speculative_tokens") if isinstance(methods, list) and methods else None
-    return replace(request, speculative_tokens=tokens)
+    first = methods[0] if isinstance(methods, list) and methods else None
+    return replace(request, speculative_tokens=first.get("speculative_tokens") if isinstance(first, dict) else None)
 
 
 FORMAT = Format(

@@ -64,17 +64,20 @@ def features(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
+    config = Facts.of(checkpoint)
+    promised = config.get("layernorms") is True and request.layernorms is None
     rows, findings = eagle1.fusion_bias_rows(checkpoint, request, BIAS_TENSOR, "fc.bias")
     if has_layernorms(checkpoint) and request.layernorms is False:
         message = "the layernorms are in the file and trained: without them the draft computes another function"
         findings.append(found("flag-contradicts-tensors", where="--no-layernorms", message=message))
         rows += WITHOUT
-    elif has_layernorms(checkpoint):
+    elif has_layernorms(checkpoint) or promised:
         rows += LAYERNORMS
     elif request.layernorms:
         findings.append(eagle1.contradiction("--layernorms", "the file holds no layernorm tensors to take them from"))
-    facts = Facts.of(checkpoint).part("transformer_layer_config")
-    return Layout(table=BODY + rows, sizes=llama.sizes(facts), findings=tuple(findings))
+    layer = config.part("transformer_layer_config")
+    findings += eagle1.promised_biases(checkpoint, config, layer)
+    return Layout(table=BODY + rows, sizes=llama.sizes(layer), findings=tuple(findings))
 
 
 def describe(draft: Draft) -> Described:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from spec_convert.checkout import IS_CHECKOUT, ROOT
 
 if TYPE_CHECKING:
     from spec_convert.conversion import EagleConverter, convert
@@ -24,9 +25,8 @@ _HOMES = {
 
 # In a checkout the parts `plugins`, `schemas` and `training` are folders beside this one. An installed package finds
 # them without this; `python -m spec_convert` inside a checkout, whatever is installed, finds them because of it.
-_beside = Path(__file__).resolve().parent.parent
-if (_beside / "pyproject.toml").is_file() and (_beside / "plugins").is_dir():
-    __path__.append(str(_beside))
+if IS_CHECKOUT:
+    __path__.append(str(ROOT))
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from spec_convert.checkpoint import BITS, Files, Tensor
+from spec_convert.containers.refusal import damaged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +20,14 @@ NUMPY = {
 
 
 def read_tensor(files: Files, tensor: Tensor) -> np.ndarray:
-    """The tensor's values, row-major, shape ``tensor.shape``. Raises EOFError when the file ends before them."""
+    """The tensor's values, row-major, shape ``tensor.shape``. Raises Unreadable when the file ends before them."""
     import numpy as np
 
     with files.open(tensor.file) as stream:
         stream.seek(tensor.start)
         raw = stream.read(span(tensor))
     if len(raw) != span(tensor):
-        raise EOFError(f"{tensor.file} ends inside {tensor.name}")
+        raise damaged(tensor.file, f"ends inside {tensor.name}")
     flat = np.frombuffer(raw, dtype=NUMPY[tensor.dtype])
     if tensor.strides is None:
         return flat.reshape(tensor.shape)

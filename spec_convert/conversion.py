@@ -16,6 +16,7 @@ from spec_convert.formats import Request
 from spec_convert.narration import say
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan, finding_json, make_plan
+from spec_convert.source_hashes import SourceHashes
 from spec_convert.verifier import Verifier, open_verifier
 from spec_convert.writer import write
 
@@ -79,28 +80,30 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
     nothing is left in ``output`` then.
     """
     started = time.monotonic()
-    say(f"Converting {source}")
-    detection = recognise(open_checkpoint(source, revision=revision), forced=format)
-    say(
-        f"Loaded {len(detection.checkpoint.tensors)} weights ({detection.checkpoint.container}), format {detection.format}"
-    )
-    request = Request(
-        verifier=_verifier(detection, verifier),
-        layernorms=layernorms,
-        fusion_bias=fusion_bias,
-        norm_before_residual=norm_before_residual,
-        aux_layer_ids=tuple(aux_layer_ids) if aux_layer_ids is not None else None,
-        rope_theta=rope_theta,
-        speculative_tokens=speculative_tokens,
-        dtype=_dtype(dtype),
-    )
-    plan = make_plan(detection, request).require_clean()
-    target = Path(output)
-    if not dry_run:
-        check = _forward if validate else None
-        write(plan, target, provenance=lambda hashes: provenance(plan, hashes), force=force, check=check)
-        say(f"Saved to: {target}")
-    pushed = _push(target, push_to_hub) if push_to_hub and not dry_run else None
+    checkpoint = open_checkpoint(source, revision=revision)
+    with SourceHashes(checkpoint, wanted=not dry_run) as hashes:
+        say(f"Converting {source}")
+        detection = recognise(checkpoint, forced=format)
+        say(f"Loaded {len(checkpoint.tensors)} weights ({checkpoint.container}), format {detection.format}")
+        request = Request(
+            verifier=_verifier(detection, verifier),
+            layernorms=layernorms,
+            fusion_bias=fusion_bias,
+            norm_before_residual=norm_before_residual,
+            aux_layer_ids=tuple(aux_layer_ids) if aux_layer_ids is not None else None,
+            rope_theta=rope_theta,
+            speculative_tokens=speculative_tokens,
+            dtype=_dtype(dtype),
+        )
+        plan = make_plan(detection, request).require_clean()
+        target, pushed = Path(output), None
+        if not dry_run:
+            if push_to_hub:
+                _check_push(push_to_hub)
+            check = _forward if validate else None
+            write(plan, target, provenance=lambda: provenance(plan, hashes.result()), force=force, check=check)
+            say(f"Saved to: {target}")
+            pushed = _push(target, push_to_hub) if push_to_hub else None
     return Conversion(
         output=target, plan=plan, seconds=time.monotonic() - started, written=not dry_run, pushed_to=pushed
     )
@@ -160,6 +163,12 @@ def _forward(folder: Path) -> None:
     say("Validating …")
     require_forward(folder)
     say("Forward pass successful")
+
+
+def _check_push(repo_id: str) -> None:
+    from spec_convert.hub import check_push
+
+    check_push(repo_id)
 
 
 def _push(folder: Path, repo_id: str) -> str:

@@ -29,7 +29,7 @@ def weigh(
     """
     supporting, against = supporting or {}, against or {}
     contrary = [words for words, holds in against.items() if holds]
-    holding = [words for words, holds in (required | supporting).items() if holds]
+    holding = [words for words, holds in {**required, **supporting}.items() if holds]
     missing = [f"not: {words}" for words, holds in required.items() if not holds]
     share = sum(supporting.values()) / len(supporting) if supporting else 1.0
     confidence = 0.0 if missing else (0.5 + 0.5 * share) * 0.5 ** len(contrary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from spec_convert.errors import Refused
 from spec_convert.findings import Finding
 from spec_convert.rules import found
 
+LARGEST = sys.float_info.max  # JSON numbers know no bound: 1e999 is read as infinity
 NO_CONFIG_HINT = "put the config.json that was published with these weights beside them"
 
 
@@ -65,8 +67,9 @@ class Facts:
         accepted = (int, float) if kind is float else kind
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             return found("config-key-invalid", where=self.where, message=f"`{key}` is {value!r}, not {_KINDS[kind]}")
-        if kind in (int, float) and value <= 0:
-            return found("config-key-invalid", where=self.where, message=f"`{key}` is {value!r}, not above zero")
+        if isinstance(value, int | float) and kind is not bool and not 0 < value <= LARGEST:
+            message = f"`{key}` is {value!r}, not above zero and finite"
+            return found("config-key-invalid", where=self.where, message=message)
         return None
 
 

@@ -45,7 +45,7 @@ def forward_findings(plan: Plan) -> list[Finding]:
     checkpoint = plan.detection.checkpoint
     tensors: dict[str, Tensor] = {}
     for step in plan.steps:
-        arrays = step.via.run([checkpoint.read(name) for name in step.sources], [header for _, header in step.targets])
+        arrays = step.run([checkpoint.read(name) for name in step.sources])
         for (name, header), array in zip(step.targets, arrays, strict=True):
             tensors[name] = as_torch(array, header.dtype, torch.float32)
     assert plan.config is not None, "the caller looks at the findings first"
@@ -100,7 +100,8 @@ def _input_sizes(config: Config) -> tuple[int, int]:
 
     if isinstance(config, EagleMlpConfig):
         return config.hidden_size, config.vocab_size
-    layer = config.transformer_layer_config
     if isinstance(config, Eagle3Config):
-        return layer.num_aux_hidden_states * (config.target_hidden_size or layer.hidden_size), layer.vocab_size
+        fused = config.transformer_layer_config
+        return fused.num_aux_hidden_states * (config.target_hidden_size or fused.hidden_size), fused.vocab_size
+    layer = config.transformer_layer_config
     return layer.hidden_size, layer.vocab_size

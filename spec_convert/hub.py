@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from spec_convert.errors import Unreadable
 from spec_convert.hub_errors import explained, transfer_failed
@@ -69,7 +69,6 @@ class HubRepo:
     def fetch(self, name: str, start: int, stop: int) -> bytes:
         """The bytes [start, stop) of a file, by one range request."""
         from huggingface_hub import constants, hf_hub_url
-        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
         from huggingface_hub.utils import (  # type: ignore[attr-defined]
             build_hf_headers,
             hf_raise_for_status,
@@ -90,24 +89,13 @@ class HubRepo:
             # Not 429: the Hub then asks for minutes of patience, and a message serves better than a silent wait.
             retry_on_status_codes=(500, 502, 503, 504),
         )
-        body = bytearray()
         with explained(where), request as response:
             hf_raise_for_status(response)
             whole = response.status_code == 200 and (start, stop) == (0, self._sizes[name])
             part = response.headers.get("Content-Range", "").startswith(f"bytes {start}-{stop - 1}/")
             if not whole and not (response.status_code == 206 and part):
                 raise transfer_failed(where, f"the server ignores the range request for bytes {start} to {stop - 1}")
-            try:
-                for chunk in response.iter_raw():
-                    body += chunk
-                    if len(body) > stop - start:
-                        break
-            except HTTPError as error:
-                # Not left to the client: its retry loop cannot start again in the middle of a body.
-                raise transfer_failed(where, f"the answer broke off after {len(body)} bytes ({error})") from error
-        if len(body) != stop - start:
-            raise transfer_failed(where, f"{stop - start} bytes were asked for, {len(body)} came")
-        return bytes(body)
+            return _body(response, stop - start, where)
 
     def _require(self, name: str) -> None:
         if name not in self._sizes:
@@ -157,6 +145,24 @@ class _RemoteFile(io.RawIOBase):
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def _body(response: Any, size: int, where: str) -> bytes:
+    """What an answer holds, if that is exactly ``size`` bytes. Never reads much more."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    body = bytearray()
+    try:
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > size:
+                break
+    except HTTPError as error:
+        # Not left to the client: its retry loop cannot start again in the middle of a body.
+        raise transfer_failed(where, f"the answer broke off after {len(body)} bytes ({error})") from error
+    if len(body) != size:
+        raise transfer_failed(where, f"{size} bytes were asked for, {len(body)} came")
+    return bytes(body)
 
 
 def _listing(repo_id: str, revision: str) -> tuple[str, dict[str, int]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, product
+from typing import TYPE_CHECKING
 
 from spec_convert.checkpoint import Tensor
+from spec_convert.errors import Refused
 from spec_convert.findings import Finding
 from spec_convert.operations import Header, Operation
 from spec_convert.rules import found
 from spec_convert.shapes import Known, Law, size_of, solve
 from spec_convert.templates import Numbers, Template
 from spec_convert.tensor_map import Row, TensorMap
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,13 @@ class Step:
     sources: tuple[str, ...]
     targets: tuple[tuple[str, Header], ...]
     via: Operation
+
+    def run(self, sources: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The output tensors. Raises Refused when a value of the sources cannot be stored in them."""
+        try:
+            return self.via.run(sources, [header for _, header in self.targets])
+        except ValueError as lost:
+            raise Refused([found("value-lost", where=", ".join(self.sources), message=str(lost))]) from lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +118,20 @@ def _claim(table: TensorMap, tensors: Iterable[str]) -> tuple[list[_Claim], list
         if hit is None:
             unclaimed.append(name)
         else:
-            number, position, values = hit
-            groups[number, values][position] = name
-    return [_Claim(table.rows[n], values, present) for (n, values), present in groups.items()], unclaimed
+            number, position, filled = hit
+            groups[number, filled][position] = name
+    return [_Claim(table.rows[n], filled, present) for (n, filled), present in groups.items()], unclaimed
 
 
 def _step(claim: _Claim, tensors: Mapping[str, Tensor], sizes: Mapping[str, Known]) -> Step | Finding:
+    where = ", ".join(claim.sources)
     headers = [Header(tensors[name].dtype, tensors[name].shape) for name in claim.sources]
     try:
         outputs = claim.row.via.outputs(headers, lambda term: size_of(term, sizes))
     except KeyError as unknown:
-        return found("wrong-shape", where=claim.row.text, message=f"the size {unknown} is not known")
+        return found("wrong-shape", where=where, message=f"the size {unknown} is not known")
     except ValueError as wrong:
-        return found("wrong-shape", where=claim.row.text, message=str(wrong))
+        return found("wrong-shape", where=where, message=str(wrong))
     return Step(sources=claim.sources, targets=tuple(zip(claim.targets, outputs, strict=True)), via=claim.row.via)
 
 
@@ -148,23 +161,16 @@ def _spelt_twice(claims: Iterable[_Claim]) -> Iterator[Finding]:
             )
 
 
-def _missing(table: TensorMap, claims: Iterable[_Claim]) -> Iterator[Finding]:
-    """Every row that is not optional must occur: for each of its words, and for each layer number in use."""
-    claims = list(claims)
+def _missing(table: TensorMap, claims: Sequence[_Claim]) -> Iterator[Finding]:
+    """Every row that is not optional must occur, and what is made of several tensors needs all of them."""
     seen = {name for claim in claims for name in claim.present.values()}
-    used = _numbers_in_use(claims)
     spellings: dict[str, list[str]] = defaultdict(list)
-    for row in table:
-        if row.optional or row.derived:
-            continue
-        for values in _expected(row.sources[0], used):
-            if values is None:
-                if not any(claim.row is row for claim in claims):
-                    spellings[row.text].append(row.text)
-                continue
-            for template in row.sources:
-                key = ", ".join(t.fill(values) for t in row.targets) if row.spelling else template.fill(values)
-                spellings[key].append(template.fill(values))
+    for key, name in _required(table, claims):
+        spellings[key].append(name)
+    for claim in claims:
+        if claim.row.targets and not claim.complete:
+            for name in set(claim.sources) - seen:
+                spellings.setdefault(name, [name])
     for alternatives in spellings.values():
         if not seen.intersection(alternatives):
             other = f" (or {', '.join(alternatives[1:])})" if len(alternatives) > 1 else ""
@@ -172,6 +178,22 @@ def _missing(table: TensorMap, claims: Iterable[_Claim]) -> Iterator[Finding]:
                 "missing-tensor", where=alternatives[0], message=f"the format requires it{other}",
                 hint="the file is incomplete: download it again, or ask its publisher",
             )  # fmt: skip
+
+
+def _required(table: TensorMap, claims: Sequence[_Claim]) -> Iterator[tuple[str, str]]:
+    """The names that must occur, for each word and layer in use, each under a key that its other spellings share."""
+    used = _numbers_in_use(claims)
+    for row in table:
+        if row.optional or row.derived:
+            continue
+        for values in _expected(row.sources[0], used):
+            if values is None:
+                matches = (name for claim in claims if claim.row is row for name in claim.present.values())
+                yield row.spelling or row.text, next(matches, row.text)
+                continue
+            for template in row.sources:
+                key = ", ".join(t.fill(values) for t in row.targets) if row.spelling else template.fill(values)
+                yield key, template.fill(values)
 
 
 def _numbers_in_use(claims: Iterable[_Claim]) -> dict[tuple[str, Numbers], set[int]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loguru import Logger
+
+LONG = 200_000_000  # bytes: what takes less than about a second to copy needs no bar
 
 
 class _Listener:
@@ -27,10 +32,33 @@ def say(message: str) -> None:
         _logger().info(message)
 
 
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], object]]:
+    """What to call with each number of bytes done. Long work draws a bar, when somebody looks at it on a terminal."""
+    if not (_Listener.wanted and total > LONG and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="B", unit_scale=True, leave=False) as bar:
+        yield bar.update
+
+
+def colour_wanted() -> bool:
+    """Whether stderr is a terminal whose user did not ask for plain text (https://no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
 @cache
 def _logger() -> Logger:
     from loguru import logger  # slow import
 
     logger.remove()
-    logger.add(sys.stderr, format="<level>{level: <7}</level> {message}", diagnose=False)
+    # Asked for by name: loguru would colour the log of some CI services unasked.
+    logger.add(_stderr, format="<level>{level: <7}</level> {message}", colorize=colour_wanted(), diagnose=False)
     return logger
+
+
+def _stderr(line: str) -> None:
+    """Whatever stderr is by then: programs that embed the commands redirect it."""
+    sys.stderr.write(line)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
-from spec_convert.checkpoint import BITS, FLOATS
+from spec_convert.checkpoint import BITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ class Operation(Protocol):
         """The headers of the results. Raises ValueError when the sources do not fit the operation."""
 
     def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
-        """The results, with the headers that ``outputs`` gave."""
+        """The results, with the headers that ``outputs`` gave. Raises ValueError when a value would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +96,33 @@ class Cast:
         from spec_convert.bytes import NUMPY
 
         (values,) = sources
-        if self.to == "BOOL" and values.size and int(values.max()) > 1:
+        if self.to == "BOOL" and ((values != 0) & (values != 1)).any():
             raise ValueError("holds values other than 0 and 1")
         if self.back == "BF16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
-        if self.to == "BF16":
-            return [_to_bfloat16(values.astype(np.float32))]
-        return [values.astype(NUMPY[self.to])]
+            values = _from_bfloat16(values)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is looked for below
+            cast = values.astype(NUMPY["F32" if self.to == "BF16" else self.to])
+            bits = _to_bfloat16(cast) if self.to == "BF16" else cast
+        infinite = (bits & 0x7FFF) == 0x7F80 if self.to == "BF16" else np.isinf(bits)
+        if (infinite & np.isfinite(values)).any():
+            raise ValueError(f"holds a number too large for {self.to}: it would become infinite")
+        return [bits]
+
+
+def _from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    widened: np.ndarray = np.left_shift(bits, 16, dtype=np.uint32)
+    return widened.view(np.float32)
 
 
 def _to_bfloat16(values: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    bits = values.view(np.uint32)
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    bits = np.atleast_1d(values).view(np.uint32)  # numpy warns of a carry in single numbers only
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).reshape(values.shape)
     # Rounding may carry a NaN's mantissa into the exponent: keep NaN a NaN.
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
-
-
-def can_cast(dtype: str, to: str) -> bool:
-    return dtype in FLOATS and to in FLOATS and dtype != to
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +177,10 @@ class Membership:
         import numpy as np
 
         members = np.zeros(outputs[0].shape, dtype=np.bool_)
-        members[sources[0] + np.arange(len(sources[0]))] = True
+        targets = sources[0] + np.arange(len(sources[0]))
+        if ((targets < 0) | (targets >= len(members))).any():
+            raise ValueError(f"stands for tokens outside the vocabulary of {len(members)}")
+        members[targets] = True
         return [members]
 
 
@@ -189,6 +199,8 @@ class Fuse:
         return Split(self.parts)
 
     def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        if not all(source.shape for source in sources):
+            raise ValueError("a part is a single number, not a matrix")
         if len({(source.dtype, source.shape[1:]) for source in sources}) != 1:
             raise ValueError("the parts differ in dtype or width")
         return [Header(sources[0].dtype, (sum(s.shape[0] for s in sources), *sources[0].shape[1:]))]
@@ -216,8 +228,8 @@ class Split:
     def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
         (source,) = sources
         rows = [size(part) for part in self.parts]
-        if sum(rows) != source.shape[0]:
-            raise ValueError(f"has {source.shape[0]} rows, the parts {' + '.join(self.parts)} need {sum(rows)}")
+        if source.shape[:1] != (sum(rows),):
+            raise ValueError(f"has shape {source.shape}, the parts {' + '.join(self.parts)} need {sum(rows)} rows")
         return [Header(source.dtype, (count, *source.shape[1:])) for count in rows]
 
     def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:

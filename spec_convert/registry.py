@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from spec_convert import hookspecs
+from spec_convert.checkout import require_installed
 from spec_convert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,16 @@ class Registry:
         return self._providers[name]
 
     def add_commands(self, cli: Any) -> None:
-        self._manager.hook.spec_convert_commands(cli=cli)
+        """Let every plugin add its verbs. One that cannot is a row with its reason, as one that cannot be loaded."""
+        everybody = self._manager.get_plugins()
+        for number, plugin in enumerate(self.plugins):
+            if not plugin.commands:
+                continue
+            others = everybody - {self._manager.get_plugin(plugin.name)}
+            try:
+                self._manager.subset_hook_caller("spec_convert_commands", others)(cli=cli)
+            except Exception as reason:
+                self.plugins[number] = replace(plugin, error=_in_words(reason))
 
     def _admit(self, entry_point: EntryPoint, disabled: frozenset[str]) -> None:
         name = entry_point.name
@@ -69,8 +79,8 @@ class Registry:
             return
         try:
             formats, commands = self._load(entry_point)
-        except Exception as reason:  # a plugin may raise anything at all: its row says what
-            self.plugins.append(Plugin(name=name, origin=origin, error=f"{type(reason).__name__}: {reason}"))
+        except (Exception, SystemExit) as reason:  # a plugin may raise anything at all: its row says what
+            self.plugins.append(Plugin(name=name, origin=origin, error=_in_words(reason)))
             return
         self.formats |= formats
         self._providers |= dict.fromkeys(formats, origin)
@@ -84,24 +94,44 @@ class Registry:
         try:
             self._manager.register(plugin, entry_point.name)
             self._manager.check_pending()  # a misspelt hook would otherwise never be called, without a word
-            formats = _formats_of(plugin)
+            hooks = self._hooks_of(plugin)
+            formats = _by_name(plugin.spec_convert_formats()) if "spec_convert_formats" in hooks else {}
             if taken := sorted(formats.keys() & self.formats.keys()):
                 raise ValueError(f"the format name `{taken[0]}` is taken by {self._providers[taken[0]]}")
-        except Exception:
-            if self._manager.is_registered(plugin):
-                self._manager.unregister(plugin)
+        except BaseException:
+            if self._manager.has_plugin(entry_point.name):
+                self._manager.unregister(name=entry_point.name)
             raise
-        return formats, hasattr(plugin, "spec_convert_commands")
+        return formats, "spec_convert_commands" in hooks
+
+    def _hooks_of(self, plugin: Any) -> set[str]:
+        """The hooks of a registered plugin. Raises ValueError when there are none, or one would never be called."""
+        hooks = {caller.name for caller in self._manager.get_hookcallers(plugin) or ()}
+        meant = {name for name in dir(plugin) if name.startswith("spec_convert_") and callable(getattr(plugin, name))}
+        if unmarked := sorted(meant - hooks):
+            raise ValueError(f"`{unmarked[0]}` is not marked with @hookimpl")
+        if not hooks:
+            raise ValueError("it has no hook: neither spec_convert_formats nor spec_convert_commands")
+        return hooks
 
 
-def _formats_of(plugin: Any) -> dict[str, Format]:
-    hook = getattr(plugin, "spec_convert_formats", None)
-    return {fmt.name: fmt for fmt in hook()} if hook else {}
+def _by_name(formats: Iterable[Format]) -> dict[str, Format]:
+    named: dict[str, Format] = {}
+    for fmt in formats:
+        if fmt.name in named:
+            raise ValueError(f"it brings two formats named `{fmt.name}`")
+        named[fmt.name] = fmt
+    return named
+
+
+def _in_words(reason: BaseException) -> str:
+    return f"{type(reason).__name__}: {reason}"
 
 
 @cache
 def registry() -> Registry:
     """The plugins that are installed here, without those that the environment switches off."""
+    require_installed()
     found = entry_points(group=hookspecs.GROUP)
     disabled = frozenset(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
     return Registry(sorted(found, key=lambda e: (_is_ours(e), e.name, e.value)), disabled=disabled)

@@ -154,10 +154,22 @@ _LAYOUTS = (
         "Compare `spec-convert inspect SOURCE` with config.json",
     ),
     _error(
+        "wrong-dtype",
+        "A weight is stored in a type that no draft computes with",
+        "Quantised weights need scales and a kernel that the unified format does not describe",
+        "Convert the checkpoint as it was before quantisation",
+    ),
+    _error(
         "not-finite",
         "A weight is NaN or infinite",
         "One such number spreads to every logit: no token is ever accepted",
         "Take an earlier checkpoint of this training run",
+    ),
+    _error(
+        "value-lost",
+        "A value of a tensor does not exist in the type that it is to be stored in",
+        "It would become infinite, or another number, without a word",
+        "For --dtype float16 take bfloat16, which reaches as far as float32; else ask the publisher",
     ),
 )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from spec_convert.checkpoint import Files
 from spec_convert.containers.refusal import unreadable
+from spec_convert.errors import Unreadable
 
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./+-]+))?", re.ASCII)
 
@@ -75,7 +76,13 @@ def _hub(text: str, revision: str | None) -> Files:
         )
     from spec_convert.hub import HubRepo
 
-    return HubRepo(match["id"], revision or match["revision"])
+    try:
+        return HubRepo(match["id"], revision or match["revision"])
+    except Unreadable as problem:
+        if text.startswith("hf://"):
+            raise
+        message = f"{problem.finding.message}; and there is no folder or file {text} here"
+        raise Unreadable(replace(problem.finding, message=message)) from problem
 
 
 def _legal(repo: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,36 +15,51 @@ from spec_convert.errors import UsageError
 
 
 @contextmanager
-def staged(output: Path, *, source: Files, force: bool) -> Iterator[Path]:
+def staged(output: Path, *, untouchable: Iterable[Files], force: bool) -> Iterator[Path]:
     """A temporary sibling of ``output`` to write into; it takes the name ``output`` when the block ends well.
 
-    Raises UsageError when ``output`` is or holds the source, exists without ``force``, or is being written by another
-    process. What a killed run left behind is removed by the next one.
+    Raises UsageError when ``output`` holds one of the ``untouchable`` checkpoints, exists without ``force``, cannot be
+    written, or is being written by another process. What a killed run left behind is removed by the next one.
     """
     output = Path(os.path.abspath(output.expanduser()))
-    _refuse_source(output, source)
+    for files in untouchable:
+        _refuse_holding(output, files)
     _refuse_existing(output, force)
+    partial, replaced = (output.parent / f".{output.name}.{state}" for state in ("partial", "replaced"))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.parent / f".{output.name}.partial"
         lock = _claim(partial)
     except OSError as reason:
-        raise UsageError(f"cannot write {output}: {reason.strerror}", hint="give another OUTPUT folder") from reason
+        raise _cannot_write(output, reason) from reason
     try:
+        shutil.rmtree(replaced, ignore_errors=True)
         yield partial
         _refuse_existing(output, force)
-        _exchange(partial, output)
-    except OSError as reason:
-        raise UsageError(f"cannot write {output}: {reason.strerror or reason}", hint="is the disk full?") from reason
-    finally:
+        _exchange(partial, output, replaced)
+    except BaseException as failure:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(failure, OSError):
+            raise _cannot_write(output, failure) from failure
+        raise
+    finally:
         os.close(lock)
 
 
-def _refuse_source(output: Path, source: Files) -> None:
-    for name in source.sizes():
-        if source.revision is None and source.path(name).resolve().is_relative_to(output.resolve()):
-            raise UsageError(f"OUTPUT {output} holds the source checkpoint", hint="give a folder of its own")
+def _cannot_write(output: Path, reason: OSError) -> UsageError:
+    full = reason.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "make room on that disk" if full else "give an OUTPUT in a folder that you may write to"
+    return UsageError(f"cannot write {output}: {reason.strerror or reason}", hint=hint)
+
+
+def _refuse_holding(output: Path, files: Files) -> None:
+    """The files of a Hub cache are links: neither they nor what they point to may lie in ``output``."""
+    if files.revision is not None:
+        return
+    for name in files.sizes():
+        path = files.path(name)
+        for place in (path.resolve(), path.parent.resolve()):
+            if place.is_relative_to(output.resolve()):
+                raise UsageError(f"OUTPUT {output} holds {files.label}", hint="give a folder of its own")
 
 
 def _refuse_existing(output: Path, force: bool) -> None:
@@ -67,21 +83,19 @@ def _claim(partial: Path) -> int:
     lock = os.open(partial, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(lock), os.stat(partial)):
+            raise BlockingIOError  # its owner has just renamed or removed it
+        for left in partial.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     except BlockingIOError:
         os.close(lock)
         raise UsageError(f"another process is writing {partial}", hint="wait for it, or give another OUTPUT") from None
-    for left in partial.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return lock
 
 
-def _exchange(partial: Path, output: Path) -> None:
-    """Give ``partial`` the name ``output``. An old output stands until the instant in which the new one replaces it."""
-    if not output.exists() or not os.listdir(output):
-        os.rename(partial, output)
-        return
-    old = output.parent / f".{output.name}.replaced"
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(output, old)
+def _exchange(partial: Path, output: Path, replaced: Path) -> None:
+    """Give ``partial`` the name ``output``; what had it goes. Killed in between, there is no output."""
+    if output.exists() and os.listdir(output):
+        os.rename(output, replaced)
     os.rename(partial, output)
-    shutil.rmtree(old)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -15,7 +15,9 @@ from functools import cached_property
 from math import lcm
 
 _HOLE = re.compile(r"\{(?P<name>[a-z_]+)(?P<rest>\.\.\.)?(?::(?P<kind>[^{}]+))?\}")
+_DOT_OUTSIDE = re.compile(r"\.(?![^{]*\})")  # not one of the dots of `{rest...}`
 _NUMBERS = re.compile(r"int|(?P<start>\d+)\+|(?P<step>[1-9]\d*)n(?:\+(?P<offset>\d+))?")
+DIGITS = 18  # Python refuses to read numbers of thousands of digits; nothing that is counted needs more than these
 
 
 class MapError(ValueError):
@@ -47,7 +49,8 @@ class Segment:
         if self.literal is not None:
             return text == self.literal
         if self.numbers is not None:
-            return text.isascii() and text.isdigit() and str(int(text)) == text and int(text) in self.numbers
+            plain = text.isascii() and text.isdigit() and len(text) <= DIGITS and str(int(text)) == text
+            return plain and int(text) in self.numbers
         return not self.choices or text in self.choices
 
     def common(self, other: Segment) -> str | None:
@@ -77,13 +80,7 @@ class Template:
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        parts, depth, start = [], 0, 0
-        for at, char in enumerate(self.text + "."):
-            depth += (char == "{") - (char == "}")
-            if char == "." and depth == 0:
-                parts.append(self.text[start:at])
-                start = at + 1
-        return tuple(self._segment(part) for part in parts)
+        return tuple(self._segment(part) for part in _DOT_OUTSIDE.split(self.text))
 
     def _segment(self, part: str) -> Segment:
         hole = _HOLE.fullmatch(part)
@@ -99,7 +96,10 @@ class Template:
         if numbers := _NUMBERS.fullmatch(kind):
             start = numbers["start"] or numbers["offset"] or 0
             return Segment(hole=name, numbers=Numbers(int(start), int(numbers["step"] or 1)))
-        return Segment(hole=name, choices=tuple(kind.split("|")))
+        choices = tuple(kind.split("|"))
+        if any(not choice or "." in choice for choice in choices):
+            raise MapError(f"{self.text!r}: a choice of {part!r} is empty or more than one segment")
+        return Segment(hole=name, choices=choices)
 
     @cached_property
     def holes(self) -> dict[str, Segment]:

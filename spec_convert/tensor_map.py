@@ -36,6 +36,8 @@ class Row:
         if self.targets and any(h != holes[0] for h in holes):
             sides = " -> ".join(", ".join(repr(t.text) for t in side) for side in (self.sources, self.targets))
             raise MapError(f"{sides}: all names of a row must have the same holes")
+        if self.derived and holes[0]:
+            raise MapError(f"{self.text!r}: a tensor can only be derived of one whole name, without holes")
 
     @property
     def text(self) -> str:
@@ -95,7 +97,9 @@ class TensorMap:
     """A table of rows. ``a + b`` and ``TensorMap(a, row, b)`` compose; every composition is checked again."""
 
     def __init__(self, *parts: Row | TensorMap) -> None:
-        self.rows = tuple(row for part in parts for row in ((part,) if isinstance(part, Row) else part.rows))
+        self.rows: tuple[Row, ...] = tuple(
+            row for part in parts for row in ((part,) if isinstance(part, Row) else part.rows)
+        )
         _refuse_overlaps(self.rows, "source")
         _refuse_overlaps(self.rows, "target")
 
@@ -114,6 +118,7 @@ class TensorMap:
                     row,
                     sources=tuple(Template(source + t.text) for t in row.sources),
                     targets=tuple(Template(prefix + t.text) for t in row.targets),
+                    spelling=row.spelling and prefix + row.spelling,
                 )
                 for row in self.rows
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from spec_convert.bytes import NUMPY, span
 from spec_convert.checkpoint import FLOATS, Files, Tensor
+from spec_convert.containers.refusal import damaged
 from spec_convert.findings import Finding
 from spec_convert.rules import found
 
@@ -30,7 +31,7 @@ def check_finite(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
 
 
 def first_not_finite(files: Files, tensor: Tensor) -> int | None:
-    """The first element (in storage order) that is NaN or infinite, or None."""
+    """The first element (in storage order) that is NaN or infinite, or None. Raises Unreadable like ``read_tensor``."""
     import numpy as np
 
     magnitude, limit = _MAGNITUDE[tensor.dtype]
@@ -44,7 +45,7 @@ def first_not_finite(files: Files, tensor: Tensor) -> int | None:
             count = min(remaining, CHUNK) // integer.itemsize
             values = buffer[:count]
             if stream.readinto(values.view(np.uint8)) != values.nbytes:  # type: ignore[attr-defined]
-                raise EOFError(f"{tensor.file} ends inside {tensor.name}")
+                raise damaged(tensor.file, f"ends inside {tensor.name}")
             bits = np.bitwise_and(values, integer.type(magnitude), out=scratch[:count])
             if bits.max() >= limit:
                 return done + int(np.argmax(bits >= limit))

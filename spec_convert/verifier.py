@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,5 +111,6 @@ def open_verifier(source: str | Path, *, revision: str | None = None) -> Verifie
                 hint="`--verifier` takes a model folder or a Hub id",
             )
         )  # fmt: skip
-    local = Path(source).expanduser()
-    return Verifier(str(local.resolve()) if local.exists() else str(source), files, config)
+    text = str(source)
+    name = os.path.abspath(text) if os.path.exists(text) else text.removeprefix("hf://").partition("@")[0]
+    return Verifier(name, files, config)

@@ -1,0 +1,1 @@
+"""What several dialects share: the rows of their layers, their sizes and their part of the unified config."""

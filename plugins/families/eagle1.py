@@ -80,7 +80,7 @@ def has_layernorms(checkpoint: Checkpoint) -> bool:
 
 
 def has_qkv_bias(checkpoint: Checkpoint) -> bool:
-    return any(f"layers.0.self_attn.{p}_proj.bias" in checkpoint for p in "qkv")
+    return any(name.endswith(("q_proj.bias", "k_proj.bias", "v_proj.bias")) for name in checkpoint)
 
 
 def bias_contradicts_config(checkpoint: Checkpoint) -> bool:
@@ -131,6 +131,19 @@ def fusion_bias_rows(
     return TensorMap(), []
 
 
+def promised_biases(checkpoint: Checkpoint, config: Facts, layer: Facts) -> list[Finding]:
+    """Biases that a unified config says there are and the file lacks. Of native configs nothing of it can be believed."""
+    promises = {
+        "fusion_bias": (config, any(name in checkpoint for name in ("fc.bias", "fusion_fc.bias"))),
+        "qkv_bias": (layer, has_qkv_bias(checkpoint)),
+    }
+    return [
+        found("missing-tensor", where=facts.where, message=f"says `{key}` is true, and the file holds no such bias")
+        for key, (facts, held) in promises.items()
+        if facts.get(key) is True and not held
+    ]
+
+
 def contradiction(flag: str, message: str) -> Finding:
     return found("flag-without-tensors", where=flag, message=message, hint=f"leave {flag} out")
 
@@ -142,7 +155,7 @@ def describe(draft: Draft, facts: Facts, *, position: Position | None = None) ->
         draft, facts, model_type="eagle", architecture="EagleSpeculator", width=draft.mapped.size("hidden")
     )
     bias = "fc.bias" in draft.mapped.targets
-    layer["qkv_bias"] = "layers.0.self_attn.q_proj.bias" in draft.mapped.targets
+    layer["qkv_bias"] = any(name.endswith("q_proj.bias") for name in draft.mapped.targets)
     config = base | {
         "fusion_bias": bias,
         "layernorms": position is not None,
@@ -150,7 +163,7 @@ def describe(draft: Draft, facts: Facts, *, position: Position | None = None) ->
         "transformer_layer_architecture": "LlamaDecoderLayer",
         "transformer_layer_config": layer,
     }
-    findings += layer_findings
+    findings += [*layer_findings, *llama.uneven_layers(draft, "self_attn.q_proj.bias")]
     if not bias and position is None:
         config |= served_by_stock_vllm(layer)
     else:

@@ -91,9 +91,12 @@ def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
 
 
 def norms_before_fc(checkpoint: Checkpoint) -> list[TensorMap]:
-    """The rows of the norms between the verifier's states and `fc` that this file holds."""
-    signs = {"fc_norm.": NORM_PER_STATE, "aux_norm_": NORM_PER_NAMED_STATE, "input_norm.": NORM_BEFORE_FC}
-    return [rows for sign, rows in signs.items() if any(name.startswith(sign) for name in checkpoint)]
+    """The rows of the norms between the verifier's states and `fc` that this file holds, in one spelling."""
+    signs = {"input_norm.": NORM_BEFORE_FC, "fc_norm.": NORM_PER_STATE, "aux_norm_": NORM_PER_NAMED_STATE}
+    held = {sign for sign in signs if any(name.startswith(sign) for name in checkpoint)}
+    if "fc_norm." in held:
+        held.discard("aux_norm_")  # beside the current spelling the old one is a tensor without a place
+    return [rows for sign, rows in signs.items() if sign in held]
 
 
 def has_qk_norm(checkpoint: Checkpoint) -> bool:
@@ -171,7 +174,7 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Des
     if residual is None:
         findings.append(_residual_unknown())
     ids, about_ids = aux_layer_ids(draft, config, dialect.convention)
-    findings += about_ids
+    findings += [*about_ids, *llama.uneven_layers(draft, "self_attn.q_norm.weight"), *_odd_norms(draft, config)]
     if ids is None or residual is None:
         return Described(config=None, findings=tuple(findings))
     own = {
@@ -186,6 +189,21 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Des
         "transformer_layer_config": layer,
     }
     return Described(config=base | own, findings=tuple(findings))
+
+
+def _odd_norms(draft: Draft, config: Facts) -> list[Finding]:
+    """Norms before `fc` that config.json promises or other states have and the file lacks, or that have no state."""
+    held = {name for name in draft.mapped.targets if name.startswith("fc_norm.")}
+    promised = any(config.get(key) is True for key in ("fc_norm", "use_aux_norm"))
+    states = {f"fc_norm.{n}.weight" for n in range(draft.mapped.size("aux"))} if held or promised else set()
+    missing = states - held
+    if config.get("norm_before_fc") is True:
+        missing |= {"input_norm.weight"} - draft.mapped.targets.keys()
+    reason = "each verifier state has a norm of its own"
+    return [
+        *(found("missing-tensor", where=name, message=f"{reason}, or config.json says so") for name in sorted(missing)),
+        *(found("unclaimed-tensor", where=name, message=f"{reason}; this is one more") for name in sorted(held - states)),
+    ]
 
 
 def _residual_unknown() -> Finding:

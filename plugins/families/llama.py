@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spec_convert.checkpoint import FLOATS, Checkpoint
+from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Draft, Request
@@ -16,6 +17,7 @@ from spec_convert.tensor_map import TensorMap, drop, keep
 DEFAULT_ROPE_THETA = 10000.0  # what every implementation uses when config.json does not say: a fact of the training
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 PROPOSED_TOKENS = 3
+VOCABULARY_MAPS = ("d2t", "t2d")  # whole numbers and marks, checked by value where they are read
 NOT_UNIFIED = "no `speculators_model_type` in config.json"
 
 # fmt: off
@@ -76,6 +78,15 @@ def sizes(facts: Facts) -> dict[str, Known]:
 def layers_in_file(draft: Draft) -> int:
     """How many decoder layers the file really holds; config.json is known to lie about it."""
     return len({name.split(".")[1] for name in draft.mapped.targets if name.startswith("layers.")})
+
+
+def uneven_layers(draft: Draft, part: str) -> list[Finding]:
+    """A finding for each layer that lacks ``part`` although another one has it: servers build all layers alike."""
+    names = {number: f"layers.{number}.{part}" for number in range(layers_in_file(draft))}
+    missing = [name for name in names.values() if name not in draft.mapped.targets]
+    if len(missing) == len(names):
+        return []
+    return [found("missing-tensor", where=name, message="other layers have it, this one does not") for name in missing]
 
 
 def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tuple[dict[str, Any], list[Finding]]:
@@ -166,12 +177,20 @@ def envelope(
 
 
 def dtype_of(draft: Draft) -> str:
-    """The dtype that most of the draft's numbers have, as the file declares it (config.json is known to lie)."""
-    weights: dict[str, int] = {}
-    for header in draft.mapped.targets.values():
-        if header.dtype in FLOATS:
-            weights[header.dtype] = weights.get(header.dtype, 0) + header.nbytes
-    return draft.request.dtype or max(sorted(weights), key=weights.__getitem__)
+    """The dtype that most of the draft's numbers have, as the file declares it (config.json is known to lie).
+
+    Raises Refused when a weight is no float: quantised drafts have no unified form.
+    """
+    weights = {name: header for name, header in draft.mapped.targets.items() if name not in VOCABULARY_MAPS}
+    quantised = {name: header.dtype for name, header in weights.items() if header.dtype not in FLOATS}
+    if quantised:
+        raise Refused(
+            [found("wrong-dtype", where=name, message=f"is {dtype}, no float") for name, dtype in quantised.items()]
+        )
+    sizes: dict[str, int] = {}
+    for header in weights.values():
+        sizes[header.dtype] = sizes.get(header.dtype, 0) + header.nbytes
+    return draft.request.dtype or max(sorted(sizes), key=sizes.__getitem__)
 
 
 def _dtype_finding(facts: Facts, dtype: str) -> list[Finding]:

@@ -70,7 +70,7 @@ def read_vocabulary(checkpoint: Checkpoint, vocabulary: int, draft_vocabulary: i
         )
     _refuse_odd_types(checkpoint, vocabulary, draft_vocabulary)
     d2t = checkpoint.read("d2t").astype("int64")
-    t2d = checkpoint.read("t2d").astype(bool) if "t2d" in checkpoint else None
+    t2d = _marks(checkpoint) if "t2d" in checkpoint else None
     if _is_absolute(d2t, t2d, vocabulary):
         note = found("d2t-absolute", where="d2t", message="holds absolute ids: stored as offsets")
         if t2d is None:
@@ -96,6 +96,13 @@ def _is_absolute(d2t: np.ndarray, t2d: np.ndarray | None, vocabulary: int) -> bo
     if as_offsets is not None and as_absolute is not None:
         _refuse("d2t-inconsistent", "d2t", f"as offsets {as_offsets}; as absolute ids {as_absolute}", _REBUILD)
     return as_offsets is not None
+
+
+def _marks(checkpoint: Checkpoint) -> np.ndarray:
+    raw = checkpoint.read("t2d").view("u1")
+    if (raw > 1).any():
+        _refuse("d2t-inconsistent", "t2d", "holds values other than 0 and 1", _REBUILD)
+    return raw.astype(bool)
 
 
 def _problem(targets: np.ndarray, t2d: np.ndarray | None, vocabulary: int) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from spec_convert.checkout import require_installed
 from spec_convert.cli.batch import batch
 from spec_convert.cli.convert import convert
 from spec_convert.cli.demo import demo
@@ -15,19 +16,23 @@ from spec_convert.cli.detect import detect
 from spec_convert.cli.explain import explain
 from spec_convert.cli.formats import formats
 from spec_convert.cli.inspect import inspect
-from spec_convert.cli.output import show_error
+from spec_convert.cli.output import as_problem, show_error
 from spec_convert.cli.plugins import plugins
 from spec_convert.cli.schema import schema
 from spec_convert.cli.validate import validate
-from spec_convert.errors import Exit, SpecConvertError
-
-DEBUG = "SPEC_CONVERT_DEBUG"
+from spec_convert.errors import Exit
 
 
 class PluginGroup(click.Group):
     """A group whose verbs may also come from plugins. Plugins are asked only when a built-in verb does not answer."""
 
     _asked = False
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Refuses a taken verb: a plugin must not change what another one's or ours does."""
+        if (wanted := name or cmd.name) in self.commands:
+            raise ValueError(f"the command name `{wanted}` is taken")
+        super().add_command(cmd, name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._ask_plugins()
@@ -66,6 +71,8 @@ def cli(quiet: bool) -> None:
     from spec_convert.narration import listen
 
     listen(wanted=not quiet)
+    if quiet:  # the Hub's client narrates too
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
 for command in (detect, inspect, convert, batch, validate, formats, plugins, explain, schema, demo):
@@ -80,18 +87,14 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. No failure of the user's input ever shows a traceback."""
     try:
+        require_installed()
         result: Any = cli.main(args=args, prog_name="spec-convert", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except BrokenPipeError:  # the reader of a pipe has left: nobody is there to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.CLEAN
     except (Exception, KeyboardInterrupt) as failure:
         return _explain_failure(failure)
     return int(result) if isinstance(result, int) else Exit.CLEAN
 
 
-def _explain_failure(failure: BaseException) -> int:
+def _explain_failure(failure: Exception | KeyboardInterrupt) -> int:
     """Say on stderr what went wrong; returns the exit code."""
     if isinstance(failure, click.Abort | KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -99,10 +102,6 @@ def _explain_failure(failure: BaseException) -> int:
     if isinstance(failure, click.ClickException):
         failure.show()
         return Exit.UNUSABLE
-    if not isinstance(failure, SpecConvertError):
-        if os.environ.get(DEBUG):
-            raise failure
-        message = f"internal error: {type(failure).__name__}: {failure}"
-        failure = SpecConvertError(message, hint=f"this is a bug: report it with the output of {DEBUG}=1")
-    show_error(failure)
-    return failure.exit_code
+    problem = as_problem(failure)
+    show_error(problem)
+    return problem.exit_code

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.cli.output import json_option, show_findings, show_json
-from spec_convert.errors import Exit, Refused
+from spec_convert.cli.output import json_option, show, show_findings, show_json
+from spec_convert.errors import Exit, Refused, Unreadable
+from spec_convert.reports.escape import one_line
 
 if TYPE_CHECKING:
     from spec_convert.conversion import Conversion
 
 
 class LayerIds(click.ParamType[tuple[int, ...]]):
-    """`2,16,29`"""
+    """`2,16,29`, or the same numbers as a list of a batch manifest."""
 
     name = "ids"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         try:
-            return tuple(int(part) for part in str(value).split(","))
+            return tuple(int(str(part)) for part in (value if isinstance(value, list) else str(value).split(",")))
         except ValueError:
             self.fail(f"{value!r} is no list of layer numbers like 2,16,29", param, ctx)
 
@@ -32,16 +34,25 @@ class LayerIds(click.ParamType[tuple[int, ...]]):
 @click.option("--verifier", metavar="BASE", help="The model that the draft was trained for: a folder or Hub id.")
 @click.option("--revision", help="Branch, tag or commit of a Hub id.")
 @click.option("--format", "format_", metavar="NAME", help="Take this format, whatever detection says.")
-@click.option("--layernorms/--no-layernorms", default=None, help="Default: as the tensors have them.")
-@click.option("--fusion-bias/--no-fusion-bias", default=None, help="Default: as the tensors have it.")
-@click.option("--norm-before-residual/--no-norm-before-residual", default=None, help="EAGLE-3: the residual is normed.")
+@click.option("--layernorms/--no-layernorms", default=None, help="Extra layernorms. Default: as the tensors say.")
+@click.option("--fusion-bias/--no-fusion-bias", default=None, help="fc.bias. Default: as the tensors say.")
+@click.option(
+    "--norm-before-residual/--no-norm-before-residual",
+    default=None,
+    help="EAGLE-3: whether the residual is taken after hidden_norm.",
+)
 @click.option("--aux-layer-ids", type=LayerIds(), help="EAGLE-3: boundary ids, k for the input of layer k.")
 @click.option(
-    "--rope-theta", type=click.FloatRange(min=0, min_open=True), help="The base that the draft was trained with."
+    "--rope-theta",
+    metavar="X",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The rope base that the draft was trained with.",
 )
-@click.option("--speculative-tokens", type=click.IntRange(min=1), help="How many tokens servers propose. [default: 3]")
+@click.option(
+    "--speculative-tokens", metavar="N", type=click.IntRange(min=1), help="How many tokens servers propose. Default: 3."
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Cast the weights.")
-@click.option("--validate/--no-validate", default=False, help="Also run the reference draft before it is saved.")
+@click.option("--validate/--no-validate", default=False, help="Run the reference draft before anything is saved.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("--push-to-hub", metavar="ID", help="Upload the result to this Hub repository.")
@@ -54,11 +65,12 @@ def convert(source: str, output: Path, format_: str | None, as_json: bool, **fla
     """
     from spec_convert.conversion import convert as run
 
+    started = time.monotonic()
     try:
         done = run(source, output, format=format_, **flags)
-    except Refused as refusal:
+    except (Refused, Unreadable) as problem:
         if as_json:
-            show_json(_refusal(source, refusal))
+            show_json(_nothing(problem, time.monotonic() - started))
         raise
     if as_json:
         show_json(done.to_json())
@@ -67,11 +79,21 @@ def convert(source: str, output: Path, format_: str | None, as_json: bool, **fla
     return Exit.CLEAN
 
 
-def _refusal(source: str, refusal: Refused) -> dict[str, Any]:
+def _nothing(problem: Refused | Unreadable, seconds: float) -> dict[str, Any]:
+    """The document of a conversion that did not happen: the keys and types of one that did, and why."""
     from spec_convert.plan import finding_json
 
-    findings = [finding_json(finding) for finding in refusal.findings]
-    return {"output": None, "format": None, "findings": findings, "tensors": None, "seconds": None, "source": source}
+    findings = problem.findings if isinstance(problem, Refused) else (problem.finding,)
+    return {
+        "output": None,
+        "format": None,
+        "tensors": {"moved": [], "dropped": {}},
+        "config": None,
+        "findings": [finding_json(finding) for finding in findings],
+        "seconds": round(seconds, 3),
+        "written": False,
+        "pushed_to": None,
+    }
 
 
 def _tell(done: Conversion) -> None:
@@ -79,15 +101,13 @@ def _tell(done: Conversion) -> None:
     tensors = done.plan.tensors_json()
     if not done.written:
         for moved in tensors["moved"]:
-            shape = " x ".join(map(str, moved["shape"]))
-            click.echo(
-                f"{moved['operation']}  {', '.join(moved['sources'])} -> {moved['target']}  {moved['dtype']} {shape}"
-            )
+            what = f"{moved['dtype']} {' x '.join(map(str, moved['shape']))}"
+            show(one_line(f"{moved['operation']}  {', '.join(moved['sources'])} -> {moved['target']}  {what}"))
         for name, reason in tensors["dropped"].items():
-            click.echo(f"drop  {name}: {reason}")
-        click.echo(done.plan.config_text, nl=False)
+            show(one_line(f"drop  {name}: {reason}"))
+        show(done.plan.config_text.rstrip())
         return
-    click.echo(
+    show(
         f"{done.output}: {done.format}, {len(tensors['moved'])} tensors written, {len(tensors['dropped'])} dropped, "
         f"{done.seconds:.1f} s"
     )

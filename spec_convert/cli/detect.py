@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from spec_convert.cli.output import json_option, show_json
+from spec_convert.cli.output import json_option, show, show_json
 from spec_convert.errors import Exit
 
 
@@ -24,12 +24,12 @@ def detect(source: str, revision: str | None, as_json: bool) -> Exit:
     if as_json:
         show_json(answer)
         return Exit.CLEAN
-    click.echo(f"{answer['format']} (confidence {answer['confidence']:g}): {detection.winner.title}")
+    show(f"{answer['format']} (confidence {answer['confidence']:g}): {detection.winner.title}")
     for sign, words in (("+", answer["evidence"]["for"]), ("-", answer["evidence"]["against"])):
         for word in words:
-            click.echo(f"  {sign} {word}")
+            show(f"  {sign} {word}")
     for name, value in answer["features"].items():
-        click.echo(f"  {name}: {'not given' if value is None else value}")
+        show(f"  {name}: {'not given' if value is None else value}")
     if answer["also_possible"]:
-        click.echo(f"  also possible: {', '.join(answer['also_possible'])}")
+        show(f"  also possible: {', '.join(answer['also_possible'])}")
     return Exit.CLEAN

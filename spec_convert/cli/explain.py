@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from difflib import get_close_matches
 
 import click
 
-from spec_convert.cli.output import json_option, show_json, show_table
-from spec_convert.errors import Exit, UsageError
+from spec_convert.cli.output import json_option, show, show_json, show_table, unknown
+from spec_convert.errors import Exit
 from spec_convert.rules import RULES
 
 
@@ -24,14 +23,10 @@ def explain(rule: str | None, as_json: bool) -> Exit:
             show_table(("rule", "level", "what"), [(r.code, r.level, r.says) for r in RULES.values()])
         return Exit.CLEAN
     if rule not in RULES:
-        near = get_close_matches(rule, RULES, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "`spec-convert explain` lists all rules"
-        raise UsageError(f"there is no rule `{rule}`", hint=hint)
+        raise unknown("rule", rule, RULES, "spec-convert explain")
     entry = RULES[rule]
     if as_json:
         show_json(asdict(entry))
     else:
-        click.echo(
-            f"{entry.code} ({entry.level})\n\n{entry.says}.\n\nWhy it matters: {entry.why}.\nWhat to do: {entry.do}."
-        )
+        show(f"{entry.code} ({entry.level})\n\n{entry.says}.\n\nWhy it matters: {entry.why}.\nWhat to do: {entry.do}.")
     return Exit.CLEAN

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.cli.output import json_option, show_json, show_table
+from spec_convert.cli.output import json_option, show, show_json, show_table
 from spec_convert.errors import Exit
 
 if TYPE_CHECKING:
@@ -35,8 +35,12 @@ def formats(name: str | None, as_json: bool) -> Exit:
 
 def _summary(fmt: Format, provider: str) -> dict[str, Any]:
     return {
-        "name": fmt.name, "title": fmt.title, "produces": fmt.produces, "reference": fmt.reference, "provider": provider,
-    }  # fmt: skip
+        "name": fmt.name,
+        "title": fmt.title,
+        "produces": fmt.produces,
+        "reference": fmt.reference,
+        "provider": provider,
+    }
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -56,11 +60,11 @@ def _show_one(fmt: Format, provider: str, as_json: bool) -> None:
     if as_json:
         show_json(_summary(fmt, provider) | {"story": story, "tables": tables})
         return
-    click.echo(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces}, from {provider}\n{fmt.reference}\n\n{story}")
+    show(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces}, from {provider}\n{fmt.reference}\n\n{story}")
     for title, rows in tables.items():
-        click.echo(f"\n{title}")
+        show(f"\n{title}")
         for row in rows:
-            click.echo(f"  {', '.join(row['source'])}{_fate(row)}")
+            show(f"  {', '.join(row['source'])}{_fate(row)}")
 
 
 def _fate(row: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import click
 
-from spec_convert.cli.output import json_option, show_json, show_table
+from spec_convert.cli.output import json_option, show, show_json, show_table
 from spec_convert.errors import Exit
 
 
@@ -47,7 +47,5 @@ def inspect(source: str, revision: str | None, as_json: bool) -> Exit:
         (dtype, " x ".join(map(str, shape)), name) for (dtype, shape), names in alike.items() for name in fold(names)
     ]
     show_table(("dtype", "shape", "tensor"), sorted(rows, key=lambda row: row[2]))
-    click.echo(
-        f"{len(tensors)} tensors, {total:,} bytes, {checkpoint.container} in {', '.join(checkpoint.weight_files)}"
-    )
+    show(f"{len(tensors)} tensors, {total:,} bytes, {checkpoint.container} in {', '.join(checkpoint.weight_files)}")
     return Exit.CLEAN

@@ -3,45 +3,79 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
 
-from spec_convert.errors import Refused, SpecConvertError
+from spec_convert.errors import Refused, SpecConvertError, UsageError
 from spec_convert.findings import Finding, Level
+from spec_convert.narration import colour_wanted
+from spec_convert.reports.escape import one_line
+
+DEBUG = "SPEC_CONVERT_DEBUG"
+COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
-COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
+
+def show(text: str) -> None:
+    """Text on stdout. A reader that has left (`| head`) ends the output, not the work: the exit code stays true."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+    show(json.dumps(value, indent=2))
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as their widest cell; the last one as long as it likes."""
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        click.echo("  ".join([*cells, line[-1]]).rstrip())
+        show("  ".join([*cells, line[-1]]).rstrip())
 
 
 def show_findings(findings: Iterable[Finding]) -> None:
     """Findings on stderr, each with its rule, so that `spec-convert explain RULE` can say more."""
     for finding in findings:
-        level = click.style(finding.level.value, fg=COLOURS[finding.level], bold=True)
-        click.echo(f"{level}: {finding.where}: {finding.message} [{finding.rule}]", err=True)
-        if finding.hint:
-            click.echo(f"  hint: {finding.hint}", err=True)
+        message = f"{finding.where}: {finding.message} [{finding.rule}]"
+        _complain(finding.level, one_line(message), one_line(finding.hint))
 
 
 def show_error(problem: SpecConvertError) -> None:
     if isinstance(problem, Refused):
         show_findings(problem.findings)
-        return
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {problem.message}", err=True)
-    if problem.hint:
-        click.echo(f"  hint: {problem.hint}", err=True)
+    else:
+        _complain(Level.ERROR, one_line(problem.message), problem.hint)
+
+
+def _complain(level: Level, message: str, hint: str) -> None:
+    label = click.style(level.value, fg=COLOURS[level], bold=True) if colour_wanted() else level.value
+    click.echo(f"{label}: {message}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+
+
+def unknown(kind: str, name: str, known: Collection[str], lister: str) -> UsageError:
+    """No ``kind`` is called ``name``; the hint offers the nearest one, and the command that lists them."""
+    near = get_close_matches(name, known, n=1)
+    meant = f"did you mean `{near[0]}`? " if near else ""
+    return UsageError(f"there is no {kind} `{name}`", hint=f"{meant}`{lister}` lists all of them")
+
+
+def as_problem(failure: Exception) -> SpecConvertError:
+    """The failure itself when the user can mend it, else an internal error, which the debug switch raises instead."""
+    if isinstance(failure, SpecConvertError):
+        return failure
+    if os.environ.get(DEBUG):
+        raise failure
+    message = f"internal error: {type(failure).__name__}: {failure}"
+    return SpecConvertError(message, hint=f"this is a bug: report it with the output of {DEBUG}=1")

@@ -12,13 +12,17 @@ from spec_convert.errors import Exit
 
 @click.command(short_help="List the installed plugins.")
 @json_option
-def plugins(as_json: bool) -> Exit:
+@click.pass_context
+def plugins(context: click.Context, as_json: bool) -> Exit:
     """List the plugins: where each comes from, its formats, and the reason if it could not be used.
 
     SPEC_CONVERT_DISABLE=name,name leaves plugins out.
     """
     from spec_convert.registry import registry
 
+    context.find_root().command.list_commands(
+        context
+    )  # a plugin whose verbs cannot be added is known only once that was tried
     found = registry().plugins
     if as_json:
         show_json([asdict(plugin) for plugin in found])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from spec_convert.cli.output import json_option, show_json
-from spec_convert.errors import Exit, UsageError
+from spec_convert.cli.output import json_option, show, show_json, unknown
+from spec_convert.errors import Exit
 
 
 @click.command(short_help="Print a JSON Schema.")
@@ -19,9 +19,9 @@ def schema(name: str | None, as_json: bool) -> Exit:
         if as_json:
             show_json(sorted(SCHEMAS))
         else:
-            click.echo("\n".join(sorted(SCHEMAS)))
+            show("\n".join(sorted(SCHEMAS)))
         return Exit.CLEAN
     if name not in SCHEMAS:
-        raise UsageError(f"there is no schema `{name}`", hint=f"one of {', '.join(sorted(SCHEMAS))}")
+        raise unknown("schema", name, SCHEMAS, "spec-convert schema")
     show_json(schema_of(name))
     return Exit.CLEAN

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from spec_convert.cli.output import show
 from spec_convert.errors import Exit
+
+if TYPE_CHECKING:
+    from spec_convert.findings import Report
 
 RENDERERS = ("text", "json", "github", "sarif", "junit")
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+OUT_OF_REACH = ("no-such-source", "hub-")
 
 
 @click.command(short_help="Look for everything wrong with checkpoints.")
@@ -30,9 +36,17 @@ def validate(sources: tuple[str, ...], verifier: str | None, level: str, rendere
 
     renderer = "json" if as_json else renderer
     report = check(sources, verifier=verifier, level=level)
-    click.echo(RENDER[renderer](report))
+    show(RENDER[renderer](report))
     if renderer == "github" and (summary := os.environ.get(STEP_SUMMARY)):
         from spec_convert.reports.github import write_step_summary
 
         write_step_summary(report, Path(summary))
+    return _verdict(report)
+
+
+def _verdict(report: Report) -> Exit:
+    """A source that is not there, or a Hub that does not answer, says nothing about a checkpoint: no verdict."""
+    findings = [finding for checked in report.checked for finding in checked.findings]
+    if any(finding.rule.startswith(OUT_OF_REACH) for finding in findings):
+        return Exit.UNUSABLE
     return Exit.FINDINGS if report.has_errors else Exit.CLEAN

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from spec_convert.containers.refusal import damaged, unreadable
 from spec_convert.errors import Unreadable
@@ -48,8 +48,8 @@ def read_pickle(
             if name == "STOP":
                 return machine.pop(), start + window.tell()
             machine.step(name, arg)
-    except (ValueError, IndexError, KeyError) as error:
-        raise damaged(file, f"its pickle is damaged: {error or type(error).__name__}") from error
+    except (ValueError, IndexError) as error:  # an IndexError is an empty stack
+        raise damaged(file, f"its pickle is damaged: {error}") from error
     raise damaged(file, "its pickle has no end")
 
 
@@ -60,7 +60,7 @@ def _opcodes(window: _Window) -> Iterator[tuple[str, Any]]:
         if opcode is None:
             raise ValueError(f"unknown opcode {code!r}")
         used = opcode.name in ACTIONS or opcode.name == "INST"
-        yield opcode.name, opcode.arg.reader(window) if opcode.arg and used else None
+        yield opcode.name, opcode.arg.reader(cast("BinaryIO", window)) if opcode.arg and used else None
 
 
 class _Window:
@@ -136,6 +136,11 @@ class _Machine:
 
     def remember(self, place: int) -> None:
         self.memo[place] = self.stack[-1]
+
+    def recall(self, place: int) -> None:
+        if place not in self.memo:
+            raise ValueError(f"value {place} is used before it is made")
+        self.push(self.memo[place])
 
     def set_items(self, items: list[Any]) -> None:
         target = self.top(dict)
@@ -216,8 +221,8 @@ ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINPUT": _Machine.remember,
     "LONG_BINPUT": _Machine.remember,
     "MEMOIZE": lambda m, _: m.remember(len(m.memo)),
-    "BINGET": lambda m, arg: m.push(m.memo[arg]),
-    "LONG_BINGET": lambda m, arg: m.push(m.memo[arg]),
+    "BINGET": _Machine.recall,
+    "LONG_BINGET": _Machine.recall,
     "GLOBAL": lambda m, arg: m.push(_named(arg)),
     "STACK_GLOBAL": lambda m, _: m.stack_global(),
     "REDUCE": lambda m, _: m.reduce(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from spec_convert.reports.report import Checked, Report
+from spec_convert.findings import Checked, Report
 
 __all__ = ["RENDERERS", "Checked", "Report"]
 

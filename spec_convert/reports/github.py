@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spec_convert.findings import Finding, Level
+from spec_convert.findings import Finding, Level, Report
 from spec_convert.reports.escape import one_line
 from spec_convert.reports.fold import fold_findings
 from spec_convert.reports.place import place
-from spec_convert.reports.report import Report
 from spec_convert.reports.text import subject
 
 _COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "notice"}

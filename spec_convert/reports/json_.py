@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spec_convert.findings import Level
+from spec_convert.findings import Level, Report
 from spec_convert.reports.escape import encodable
-from spec_convert.reports.report import SCHEMA_VERSION, Report
+
+SCHEMA_VERSION = 1
 
 
 def render(report: Report) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from spec_convert.findings import Finding, errors
+from spec_convert.findings import Checked, Finding, Report, errors
 from spec_convert.reports.escape import one_line
 from spec_convert.reports.fold import fold_findings
-from spec_convert.reports.report import Checked, Report
 
 
 def render(report: Report) -> str:

@@ -8,10 +8,9 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-from spec_convert.findings import Finding, Rule
+from spec_convert.findings import Finding, Report, Rule
 from spec_convert.reports.escape import encodable
 from spec_convert.reports.place import place
-from spec_convert.reports.report import Report
 from spec_convert.rules import RULES
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from spec_convert.findings import Finding
+from spec_convert.findings import Finding, Report
 from spec_convert.reports.escape import one_line
 from spec_convert.reports.fold import fold_findings
-from spec_convert.reports.report import Report
 
 
 def render(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""What the end-to-end tests stand on: the installed command, the real verifier and the real drafts, or a reason to skip."""
+"""What the end-to-end tests stand on: the installed command, a real verifier and real drafts, or a reason to skip."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def serve(
 def _serve_here(request: Mapping[str, Any]) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
 
-    engine = LLM(**request["llm"])
+    engine: Any = LLM(**request["llm"])
     sampling = SamplingParams(**request["sampling"])
-    prompts: Any = request["prompts"]
+    prompts = request["prompts"]
     if isinstance(prompts[0], str):
         outputs = engine.chat([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
     else:

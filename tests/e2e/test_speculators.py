@@ -42,7 +42,16 @@ def speculators(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     (packages / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     # Without its dependencies: they would bring a second torch. All that it lacks here is `datasets`.
     subprocess.run([*install, "--no-deps", "speculators==0.9.0", "hs-connectors==0.9.0"], check=True)
     subprocess.run([*install, "datasets>=4,<=5.1.0"], check=True)

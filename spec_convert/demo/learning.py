@@ -1,0 +1,87 @@
+"""A toy EAGLE-1 draft, trained for about a minute: real enough to convert and to measure, too small to be proud of.
+
+    f[i] = draft(x[i+1], h[i])  learns  h[i+1]      L = SmoothL1(f[i], h[i+1]) + 0.1 * CE(softmax(W f[i]), softmax(W h[i+1]))
+
+Tokens x, the verifier's states h and its head W, as in the paper (arXiv 2401.15077); only rows inside an answer count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from spec_convert.demo.answers import Answer
+from spec_convert.models.eagle import EagleDraft
+from spec_convert.narration import say
+
+PEAK_RATE = 1e-3
+BATCH = 4
+NOISE = 0.2 * 512  # of the authors' trainer: uniform, this wide over the length of the sequence
+REPORT_EVERY = 10.0  # seconds between two lines of narration, where there is no progress bar
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # tokens [B,R], states [B,R,H], the states to guess [B,R,H], weights [B,R]
+
+
+def learn(draft: EagleDraft, answers: Sequence[Answer], *, seconds: float) -> None:
+    """Train ``draft`` in place on ``answers`` for ``seconds``, the learning rate falling to nothing meanwhile."""
+    trained = [parameter for parameter in draft.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=PEAK_RATE, betas=(0.9, 0.95))
+    started, reported, recent = time.monotonic(), 0.0, 0.0
+    with tqdm(total=round(seconds), unit="s", disable=None) as bar:
+        for step, batch in enumerate(_batches(answers), 1):
+            loss = loss_of(draft, batch)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_value_(trained, 0.5)
+            optimiser.step()
+            recent = 0.9 * recent + 0.1 * loss.item() if step > 1 else loss.item()
+            spent = time.monotonic() - started
+            optimiser.param_groups[0]["lr"] = PEAK_RATE * max(0.0, 1 - spent / seconds)
+            bar.set_postfix(loss=f"{recent:.2f}", refresh=False)
+            bar.update(min(int(spent), bar.total) - bar.n)
+            if bar.disable and (step == 1 or spent - reported >= REPORT_EVERY):
+                say(f"{spent:3.0f} s, step {step}, loss {recent:.2f}")
+                reported = spent
+            if spent >= seconds:
+                break
+    say(f"Learned in {step} steps of {BATCH} answers, loss {recent:.2f}")
+
+
+def loss_of(draft: EagleDraft, batch: Batch) -> Tensor:
+    """The authors' loss. Noise on the states in: at work, the draft is fed its own, which are a little off as well."""
+    tokens, states, wanted, weights = batch
+    noisy = states + (torch.rand_like(states) - 0.5) * NOISE / tokens.shape[1]
+    logits, guessed = draft(tokens, noisy)
+    counts = weights > 0
+    with torch.no_grad():
+        likely = F.linear(wanted[counts], draft.lm_head.weight).softmax(dim=-1)
+    return F.smooth_l1_loss(guessed[counts], wanted[counts]) + 0.1 * F.cross_entropy(logits[counts], likely)
+
+
+def _batches(answers: Sequence[Answer]) -> Iterator[Batch]:
+    """Batches without end: all answers in another order each time round."""
+    while True:
+        for chosen in torch.randperm(len(answers)).split(BATCH):
+            yield batch_of([answers[index] for index in chosen.tolist()])
+
+
+def batch_of(answers: Sequence[Answer]) -> Batch:
+    """Row i holds x[i+1] and h[i], is to guess h[i+1], and counts when the draft would be asked for it: in the answer.
+
+    Padding on the right is seen by no row before it, so it needs no mask.
+    """
+    rows = [
+        (answer.token_ids[1:-1], answer.states[:-1], answer.states[1:], _in_answer(answer)) for answer in answers
+    ]
+    tokens, states, wanted, weights = (pad_sequence(list(column), batch_first=True) for column in zip(*rows, strict=True))
+    return tokens, states, wanted, weights
+
+
+def _in_answer(answer: Answer) -> Tensor:
+    return (torch.arange(1, len(answer.states)) >= answer.start).float()

@@ -1,0 +1,64 @@
+"""The sha256 of every source file, computed in a thread of its own while the rest of a conversion goes on.
+
+One stream of sha256 takes twice as long as copying the file does, so it has to start before anything is planned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.containers.refusal import damaged
+
+# Every block costs two waits for the interpreter, which is busy importing and planning: so not many of them.
+BLOCK = 16 << 20
+
+
+class SourceHashes:
+    """The hashes of one checkpoint's files. As a context manager, so that a refused checkpoint is not hashed on.
+
+    When they are ``wanted``, files on this machine are read from the start; what is on the Hub only for ``result``.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, wanted: bool) -> None:
+        self._checkpoint = checkpoint
+        self._at_once = wanted and checkpoint.files.revision is None
+        self._abandoned = Event()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._future: Future[dict[str, str]] | None = None
+
+    def __enter__(self) -> SourceHashes:
+        if self._at_once:
+            self._start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._abandoned.set()
+        self._thread.shutdown()
+
+    def result(self) -> dict[str, str]:
+        """File name to sha256, in hexadecimal. Raises Unreadable when a file cannot be read."""
+        return self._start().result()
+
+    def _start(self) -> Future[dict[str, str]]:
+        if self._future is None:
+            self._future = self._thread.submit(self._all)
+        return self._future
+
+    def _all(self) -> dict[str, str]:
+        files = self._checkpoint.files
+        described = [name for name in files.sizes() if name == "config.json" or name.endswith(".index.json")]
+        return {name: self._one(files.path(name)) for name in sorted({*self._checkpoint.weight_files, *described})}
+
+    def _one(self, path: Path) -> str:
+        digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
+        try:
+            with path.open("rb", buffering=0) as stream:
+                while not self._abandoned.is_set() and (count := stream.readinto(block)):
+                    digest.update(block[:count])
+        except OSError as reason:
+            raise damaged(path.name, f"cannot be read: {reason.strerror}") from reason
+        return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""`spec-convert validate`: verdicts as exit codes, reports as text and JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def unified(eagle3: Any) -> Path:
+    return eagle3().convert().output
+
+
+def test_a_clean_directory_is_exit_0(cli: Any, unified: Path) -> None:
+    ran = cli("validate", unified)
+    assert (ran.code, ran.out, ran.err) == (0, "no findings in 1 checkpoint\n", "")
+
+
+@pytest.mark.parametrize("level", ["headers", "tensors", "forward"])
+def test_every_level_passes_a_good_directory(cli: Any, unified: Path, level: str) -> None:
+    assert cli("validate", unified, "--level", level).code == 0
+
+
+def test_an_error_finding_is_exit_1_and_names_the_rule(cli: Any, eagle: Any) -> None:
+    draft = eagle()
+    draft.tensors["fc.weight"][0, 0] = float("nan")
+    assert cli("validate", draft.write()).code == 0
+    ran = cli("validate", draft.folder, "--level", "tensors")
+    assert ran.code == 1
+    assert "error[not-finite]" in ran.out
+
+
+def test_json_keeps_its_contract(cli: Any, unified: Path) -> None:
+    answer = cli("validate", unified, "--format", "json").json
+    assert answer["findings"] == []
+    assert answer["summary"] == {"errors": 0, "warnings": 0, "notes": 0, "checkpoints": 1}
+    (unified / "config.json").unlink()
+    answer = cli("validate", unified, "--json").json
+    assert answer["schema_version"] == 1
+    assert all({"rule", "level", "where", "message", "hint"} <= set(finding) for finding in answer["findings"])
+    assert answer["summary"]["errors"] > 0
+
+
+def test_several_sources_are_one_report_and_the_worst_counts(cli: Any, eagle: Any, unified: Path) -> None:
+    draft = eagle()
+    del draft.tensors["fc.weight"]
+    ran = cli("validate", unified, draft.write(), "--json")
+    assert ran.code == 1
+    assert [checked["source"] for checked in ran.json["checked"]] == [str(unified), str(draft.folder)]
+
+
+def test_a_source_that_is_not_there_is_no_verdict(cli: Any, unified: Path) -> None:
+    ran = cli("validate", unified, unified / "nowhere")
+    assert ran.code == 2
+    assert "[no-such-source]" in ran.out
+
+
+def test_a_damaged_file_is_a_verdict(cli: Any, unified: Path) -> None:
+    (unified / "model.safetensors").write_bytes(b"")
+    ran = cli("validate", unified)
+    assert ran.code == 1
+    assert "[unreadable-container]" in ran.out
+
+
+def test_a_verifier_that_does_not_fit_is_an_error_finding(cli: Any, unified: Path, make_verifier: Any) -> None:
+    ran = cli("validate", unified, "--verifier", make_verifier("other", vocab_size=33))
+    assert ran.code == 1
+    assert "error[verifier-mismatch]" in ran.out
+
+
+@pytest.mark.parametrize("renderer", ["text", "json", "github", "sarif", "junit"])
+def test_every_renderer_speaks_on_stdout_only(cli: Any, eagle: Any, renderer: str) -> None:
+    draft = eagle()
+    del draft.tensors["fc.weight"]
+    ran = cli("validate", draft.write(), "--format", renderer)
+    assert (ran.code, ran.err) == (1, "")
+    assert "unknown-format" in ran.out
+
+
+def test_github_also_writes_the_step_summary(
+    cli: Any, unified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    cli("validate", unified, "--format", "github")
+    assert "checkpoint" in (tmp_path / "summary.md").read_text()
