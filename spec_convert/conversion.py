@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spec_convert.detection import Detection, recognise
-from spec_convert.errors import UsageError
+from spec_convert.errors import Unreadable, UsageError
 from spec_convert.findings import Finding
 from spec_convert.formats import Request
 from spec_convert.narration import say
@@ -174,7 +174,10 @@ def _check_push(repo_id: str) -> None:
 def _push(folder: Path, repo_id: str) -> str:
     from spec_convert.hub import push
 
-    url = push(folder, repo_id)
+    try:
+        url = push(folder, repo_id)
+    except Unreadable as problem:
+        raise UsageError(f"{folder} is written but not pushed: {problem.message}", hint=problem.hint) from problem
     say(f"Pushed to: {url}")
     return url
 

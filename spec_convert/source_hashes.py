@@ -6,7 +6,9 @@ One stream of sha256 takes twice as long as copying the file does, so it has to 
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Event
 
@@ -54,11 +56,16 @@ class SourceHashes:
         return {name: self._one(files.path(name)) for name in sorted({*self._checkpoint.weight_files, *described})}
 
     def _one(self, path: Path) -> str:
-        digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
+        digest = hashlib.sha256()
         try:
             with path.open("rb", buffering=0) as stream:
-                while not self._abandoned.is_set() and (count := stream.readinto(block)):
-                    digest.update(block[:count])
-        except OSError as reason:
-            raise damaged(path.name, f"cannot be read: {reason.strerror}") from reason
+                size = os.fstat(stream.fileno()).st_size
+                for start in range(0, size, BLOCK):
+                    if self._abandoned.is_set():
+                        break
+                    # Mapped rather than read: saves copying every byte once more.
+                    with mmap(stream.fileno(), min(BLOCK, size - start), offset=start, access=ACCESS_READ) as block:
+                        digest.update(block)
+        except (OSError, ValueError) as reason:  # ValueError: it is shorter than it was
+            raise damaged(path.name, f"cannot be read: {reason}") from reason
         return digest.hexdigest()

@@ -32,7 +32,6 @@ def staged(output: Path, *, untouchable: Iterable[Files], force: bool) -> Iterat
     except OSError as reason:
         raise _cannot_write(output, reason) from reason
     try:
-        shutil.rmtree(replaced, ignore_errors=True)
         yield partial
         _refuse_existing(output, force)
         _exchange(partial, output, replaced)
@@ -94,7 +93,8 @@ def _claim(partial: Path) -> int:
 
 
 def _exchange(partial: Path, output: Path, replaced: Path) -> None:
-    """Give ``partial`` the name ``output``; what had it goes. Killed in between, there is no output."""
+    """Give ``partial`` the name ``output``; what had it goes. Killed in between, the old one is in ``replaced``."""
+    shutil.rmtree(replaced, ignore_errors=True)
     if output.exists() and os.listdir(output):
         os.rename(output, replaced)
     os.rename(partial, output)

@@ -1,4 +1,4 @@
-"""Tiny drafts and verifiers made on the spot: a config and random tensors, which a test changes before it writes them."""
+"""Tiny drafts and verifiers made on the spot: a config and random tensors, which a test changes before writing."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def layer_tensors(prefix: str, width: int, *norms: str) -> dict[str, Tensor]:
         "self_attn.v_proj": (KV_HEADS * HEAD_DIM, width), "self_attn.o_proj": (HIDDEN, HEADS * HEAD_DIM),
         "mlp.gate_proj": (INNER, HIDDEN), "mlp.up_proj": (INNER, HIDDEN), "mlp.down_proj": (HIDDEN, INNER),
     }  # fmt: skip
-    shapes |= {norm: (HIDDEN,) for norm in ("post_attention_layernorm", *norms)}
+    shapes |= dict.fromkeys(("post_attention_layernorm", *norms), (HIDDEN,))
     return {f"{prefix}{name}.weight": random(*shape, seed=n) for n, (name, shape) in enumerate(shapes.items())}
 
 

@@ -31,6 +31,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def fail_half_way(folder: Path, failure: BaseException) -> None:
+    (folder / "config.json").write_text("half")
+    raise failure
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "work" / "out"
@@ -55,8 +60,7 @@ def test_the_output_has_its_name_only_when_it_is_whole(stage: Stage, output: Pat
 @pytest.mark.parametrize("failure", [ValueError("a bug"), KeyboardInterrupt()])
 def test_a_failure_leaves_nothing_behind(stage: Stage, output: Path, failure: BaseException) -> None:
     with pytest.raises(type(failure)), stage(output) as folder:
-        (folder / "config.json").write_text("half")
-        raise failure
+        fail_half_way(folder, failure)
 
     assert names(output.parent) == []
 
@@ -190,8 +194,7 @@ def test_two_writers_of_one_output_do_not_meet(stage: Stage, output: Path) -> No
 
 
 def test_an_output_that_appeared_in_the_meantime_is_not_replaced(stage: Stage, output: Path) -> None:
-    with pytest.raises(UsageError, match="exists"), stage(output) as folder:
-        (folder / "config.json").write_text("late")
+    with pytest.raises(UsageError, match="exists"), stage(output):
         model_folder(output, "first")
 
     assert names(output.parent) == ["out"]

@@ -46,6 +46,8 @@ def _texts(segment: Segment) -> st.SearchStrategy[str]:
 
 @given(templates(), templates())
 @example(Template("{h...}.a"), Template("a.{h...}"))
+@example(Template("a.b"), Template("{h...}"))
+@example(Template("{h...}.a.{i...}"), Template("b.a.a.b"))
 @example(Template("{h:3n}"), Template("{h:3n+2}"))
 @example(Template("{h:2n+1}"), Template("{h:6n+4}"))
 def test_a_witness_is_a_name_that_both_templates_match(one: Template, other: Template) -> None:

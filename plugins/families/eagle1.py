@@ -132,7 +132,7 @@ def fusion_bias_rows(
 
 
 def promised_biases(checkpoint: Checkpoint, config: Facts, layer: Facts) -> list[Finding]:
-    """Biases that a unified config says there are and the file lacks. Of native configs nothing of it can be believed."""
+    """Biases that a unified config says there are and the file lacks. Native configs cannot be believed in this."""
     promises = {
         "fusion_bias": (config, any(name in checkpoint for name in ("fc.bias", "fusion_fc.bias"))),
         "qkv_bias": (layer, has_qkv_bias(checkpoint)),

@@ -199,10 +199,10 @@ def _odd_norms(draft: Draft, config: Facts) -> list[Finding]:
     missing = states - held
     if config.get("norm_before_fc") is True:
         missing |= {"input_norm.weight"} - draft.mapped.targets.keys()
-    reason = "each verifier state has a norm of its own"
+    lacks, extra = "config.json or the norms beside it ask for it", "there is no verifier state for it"
     return [
-        *(found("missing-tensor", where=name, message=f"{reason}, or config.json says so") for name in sorted(missing)),
-        *(found("unclaimed-tensor", where=name, message=f"{reason}; this is one more") for name in sorted(held - states)),
+        *(found("missing-tensor", where=name, message=lacks) for name in sorted(missing)),
+        *(found("unclaimed-tensor", where=name, message=extra) for name in sorted(held - states)),
     ]
 
 
@@ -210,8 +210,8 @@ def _residual_unknown() -> Finding:
     return found(
         "norm-before-residual-unknown", where="config.json",
         message="nothing tells whether the residual is taken before or after hidden_norm",
-        hint="`--no-norm-before-residual` for drafts trained with the authors' code, `--norm-before-residual` for those "
-        "of speculators' research/eagle3; the wrong one costs most of the acceptance, so measure",
+        hint="`--no-norm-before-residual` for drafts trained with the authors' code, `--norm-before-residual` for "
+        "those of speculators' research/eagle3; the wrong one costs most of the acceptance, so measure",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,36 +125,53 @@ def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tu
 
 def rope(facts: Facts, request: Request) -> tuple[float, dict[str, Any] | None, list[Finding]]:
     """Base and scaling of the rotary embedding, from the old keys or transformers 5's `rope_parameters`."""
-    given = facts.get("rope_parameters") or facts.get("rope_scaling")
-    scaling = (
-        dict(facts.part("rope_parameters" if facts.get("rope_parameters") else "rope_scaling").values) if given else {}
-    )
-    inner_theta = scaling.pop("rope_theta", None)
-    if scaling.get("rope_type", scaling.get("type")) == "default":
-        scaling = {}
+    key = "rope_parameters" if facts.get("rope_parameters") else "rope_scaling"
+    given = facts.part(key) if facts.get(key) else Facts({}, facts.where)
+    scaling = _scaling(given)
     if request.rope_theta is not None:
-        return request.rope_theta, scaling or None, []
-    if facts.has("rope_theta"):
-        return float(facts.require({"rope_theta": float})["rope_theta"]), scaling or None, []
-    if inner_theta is not None:
-        return float(inner_theta), scaling or None, []
+        return request.rope_theta, scaling, []
+    for source in (facts, given):
+        if source.has("rope_theta"):
+            return source.require({"rope_theta": float})["rope_theta"], scaling, []
     note = found(
-        "rope-theta-absent", where=facts.where, message=f"has no rope_theta: the draft was trained with {DEFAULT_ROPE_THETA:g}",
+        "rope-theta-absent", where=facts.where,
+        message=f"has no rope_theta: the draft was trained with {DEFAULT_ROPE_THETA:g}",
         hint="`--rope-theta` overrides it when you know better",
     )  # fmt: skip
-    return DEFAULT_ROPE_THETA, scaling or None, [note]
+    return DEFAULT_ROPE_THETA, scaling, [note]
+
+
+def _scaling(given: Facts) -> dict[str, Any] | None:
+    """How the rotary frequencies are changed, or None. Raises Refused when it does not say in which way."""
+    values = {key: value for key, value in given.values.items() if key != "rope_theta"}
+    kind = values.get("rope_type", values.get("type"))
+    if not values or kind == "default":
+        return None
+    if not isinstance(kind, str):
+        message = f"has {', '.join(values)} and no `rope_type` that says what they mean"
+        raise Refused([found("config-key-invalid", where=given.where, message=message)])
+    _refuse_infinities(values, given.where)
+    return values
+
+
+def _refuse_infinities(scaling: Mapping[str, Any], where: str) -> None:
+    """JSON has no infinite numbers, but Python reads 1e999 as one: it would come out as something nobody else reads."""
+    try:
+        json.dumps(scaling, allow_nan=False)
+    except ValueError:
+        raise Refused([found("config-key-invalid", where=where, message="holds a number that is not finite")]) from None
 
 
 def envelope(
     draft: Draft, facts: Facts, *, model_type: str, architecture: str, width: int
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """What every unified config holds, and the check that verifier and draft fit. ``width``: of the verifier's states."""
+    """What every unified config holds, and whether verifier and draft fit. ``width``: of the verifier's states."""
     dtype = dtype_of(draft)
     findings = [*_dtype_finding(facts, dtype), *verifier_findings(draft, width)]
-    verifier = draft.request.verifier
+    verifier, tokens = draft.request.verifier, draft.request.speculative_tokens
     method = {
         "proposal_type": "greedy",
-        "speculative_tokens": draft.request.speculative_tokens or PROPOSED_TOKENS,
+        "speculative_tokens": PROPOSED_TOKENS if tokens is None else tokens,
         "verifier_accept_k": 1,
         "accept_tolerance": 0.0,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -56,7 +57,8 @@ class PluginGroup(click.Group):
 @click.group(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-q", "--quiet", is_flag=True, help="No narration, only results and errors.")
 @click.version_option(package_name="spec-convert", prog_name="spec-convert")
-def cli(quiet: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, quiet: bool) -> None:
     """Turn any published speculative-decoding draft into one unified directory that vLLM serves.
 
     SOURCE is a folder, a weight file, or a Hub id: org/name, org/name@revision, hf://org/name.
@@ -71,6 +73,7 @@ def cli(quiet: bool) -> None:
     from spec_convert.narration import listen
 
     listen(wanted=not quiet)
+    context.call_on_close(partial(listen, wanted=False))  # for programs that go on after `run`
     if quiet:  # the Hub's client narrates too
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 

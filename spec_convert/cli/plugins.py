@@ -20,9 +20,8 @@ def plugins(context: click.Context, as_json: bool) -> Exit:
     """
     from spec_convert.registry import registry
 
-    context.find_root().command.list_commands(
-        context
-    )  # a plugin whose verbs cannot be added is known only once that was tried
+    if isinstance(cli := context.find_root().command, click.Group):
+        cli.list_commands(context)  # a plugin whose verbs cannot be added is known only once that was tried
     found = registry().plugins
     if as_json:
         show_json([asdict(plugin) for plugin in found])

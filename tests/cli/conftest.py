@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from spec_convert.cli import run
-from spec_convert.narration import listen
 
 from ..hub.conftest import hub, unreachable  # noqa: F401  the Hub of tests/hub
 
@@ -49,7 +48,6 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     def call(*args: object) -> Ran:
         code = run([str(arg) for arg in args])
         said = capfd.readouterr()
-        listen(wanted=False)
         return Ran(code=code, out=said.out, err=said.err)
 
     return call

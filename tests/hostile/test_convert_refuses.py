@@ -55,7 +55,13 @@ def expectation(case: str) -> dict[str, str]:
 
 
 def arguments(case: str, output: Path) -> list[str]:
-    return ["convert", str(FIXTURES / case / "checkpoint"), str(output), "--verifier", str(FIXTURES / case / "verifier")]
+    return [
+        "convert",
+        str(FIXTURES / case / "checkpoint"),
+        str(output),
+        "--verifier",
+        str(FIXTURES / case / "verifier"),
+    ]
 
 
 def test_every_case_is_looked_at() -> None:

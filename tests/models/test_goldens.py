@@ -41,9 +41,7 @@ class Case:
     @torch.no_grad()
     def run(self, *, states: str = "hidden_states") -> Any:
         fed_back = states != "hidden_states"
-        return self.draft(
-            self.golden["input_ids"], self.golden[states], self.golden["position_ids"], fed_back=fed_back
-        )
+        return self.draft(self.golden["input_ids"], self.golden[states], self.golden["position_ids"], fed_back=fed_back)
 
 
 @pytest.fixture(scope="module")

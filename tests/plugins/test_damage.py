@@ -1,7 +1,8 @@
-"""One change to the header of a sound checkpoint is always refused: nothing is lost, added or misread without a word."""
+"""One change to the header of a sound checkpoint is always refused: nothing is lost or misread without a word."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from spec_convert.errors import Refused
 from spec_convert.findings import errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
-from spec_convert.plan import make_plan
+from spec_convert.plan import Plan, make_plan
 from spec_convert.verifier import open_verifier
 
 KINDS = ("eagle", "eagle-layernorms", "eagle-mlp", "eagle3", "eagle3-specforge", "speculators-eagle", "unified")
@@ -43,12 +44,17 @@ def sound(request: pytest.FixtureRequest) -> Any:
     return draft
 
 
-def refused(draft: Any) -> bool:
+def planned(draft: Any) -> Plan | None:
+    """The plan of converting it, or None when it is refused before there is one."""
     try:
-        plan = make_plan(recognise(open_checkpoint(draft.write())), Request(verifier=open_verifier(draft.verifier)))
+        return make_plan(recognise(open_checkpoint(draft.write())), Request(verifier=open_verifier(draft.verifier)))
     except Refused:
-        return True
-    return bool(errors(plan.findings))
+        return None
+
+
+def refused(draft: Any) -> bool:
+    plan = planned(draft)
+    return plan is None or bool(errors(plan.findings))
 
 
 def damaged(data: st.DataObject, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -86,3 +92,23 @@ def test_a_sound_checkpoint_is_accepted(sound: Any) -> None:
 @given(data=st.data())
 def test_any_one_damage_is_refused(sound: Any, data: st.DataObject) -> None:
     assert refused(replace(sound, tensors=damaged(data, sound.tensors)))
+
+
+ODD = st.sampled_from(
+    [None, True, False, 0, -1, 1, 2.5, 1e999, 10**30, "", "llama", [], [1, 2], [[]], {}, {"a": 1}, {"rope_type": 3}]
+)
+
+
+@MODEST
+@given(data=st.data())
+def test_any_odd_value_in_the_config_is_refused_or_understood(sound: Any, data: st.DataObject) -> None:
+    config = json.loads(json.dumps(sound.config))
+    keys = [*config, "head_dim", "rope_scaling", "rope_parameters", "eagle_config", "target_hidden_size", "norm_output"]
+    place, key = config, data.draw(st.sampled_from(keys), label="key")
+    while isinstance(place.get(key), dict) and data.draw(st.booleans(), label="go deeper"):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place)), label="inner key")
+    place[key] = data.draw(ODD, label="value")
+    plan = planned(replace(sound, config=config))
+    if plan is not None and not errors(plan.findings):
+        json.dumps(plan.config, allow_nan=False)  # raises for what is no JSON

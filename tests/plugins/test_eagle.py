@@ -192,6 +192,21 @@ def test_the_scaling_of_llama3_is_kept(eagle: Make, key: str) -> None:
     assert eagle(**{key: scaling}).convert(validate=True).layer["rope_scaling"] == scaling
 
 
+def test_a_rope_base_of_transformers_5_that_is_none_is_refused(eagle: Make) -> None:
+    draft = eagle(rope_theta=..., rope_parameters={"rope_type": "default", "rope_theta": "large"})
+    assert "rope_theta" in draft.refusal()["config-key-invalid"].message
+
+
+def test_a_scaling_that_does_not_say_its_kind_is_refused(eagle: Make) -> None:
+    parameters = {"full_attention": {"rope_type": "default", "rope_theta": 1e6}}
+    assert "rope_type" in eagle(rope_parameters=parameters).refusal()["config-key-invalid"].message
+
+
+def test_a_scaling_by_no_finite_number_is_refused(eagle: Make) -> None:
+    draft = eagle(rope_scaling={"rope_type": "yarn", "factor": float("inf")})
+    assert "rope_scaling" in draft.refusal()["config-key-invalid"].where
+
+
 def test_rotary_frequencies_in_the_file_are_dropped_for_a_reason(eagle: Make) -> None:
     draft = eagle()
     draft.tensors["layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)

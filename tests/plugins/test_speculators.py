@@ -1,4 +1,4 @@
-"""Directories that are already unified: read back unchanged, completed where servers would guess, refused when unknown."""
+"""Directories that are already unified: read back unchanged, completed where servers would guess, or refused."""
 
 from __future__ import annotations
 

@@ -1,0 +1,173 @@
+"""The plugin door: whatever is wrong with a plugin is a row with its reason, and the good ones beside it work."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from spec_convert import registry as door
+from spec_convert.errors import UsageError
+from spec_convert.registry import Plugin, Registry
+
+MARK = "from spec_convert.hookspecs import hookimpl\n"
+FORMAT = MARK + dedent(
+    """
+    from dataclasses import replace
+    from spec_convert.plugins.eagle import EAGLE
+
+    @hookimpl
+    def spec_convert_formats():
+        return [replace(EAGLE, name="NAME")]
+    """
+)
+Install = Callable[..., EntryPoint]
+
+
+def good(name: str = "good") -> str:
+    return FORMAT.replace("NAME", name)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Write a module and hand back the entry point that its package would declare."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(code: str, *, name: str = "bad") -> EntryPoint:
+        module = f"{tmp_path.name}_{len(list(tmp_path.iterdir()))}"
+        (tmp_path / f"{module}.py").write_text(dedent(code))
+        return EntryPoint(name, module, "spec_convert")
+
+    return write
+
+
+def rows(*entry_points: EntryPoint, disabled: str = "") -> dict[str, Plugin]:
+    return {plugin.name: plugin for plugin in Registry(entry_points, disabled=frozenset({disabled})).plugins}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 +", "SyntaxError"),
+        ("raise RuntimeError('out of luck')", "RuntimeError: out of luck"),
+        ("raise SystemExit('at import')", "SystemExit: at import"),
+        (MARK + "@hookimpl\ndef spec_convert_format(): return []", "unknown hook 'spec_convert_format'"),
+        (MARK + "@hookimpl\ndef spec_convert_formats(registry): return []", "registry"),
+        (MARK + "@hookimpl\ndef spec_convert_formats(): raise OSError('no file')", "OSError: no file"),
+        (MARK + "@hookimpl\ndef spec_convert_formats(): return ['eagle']", "AttributeError"),
+        (MARK + "@hookimpl\ndef spec_convert_formats(): pass", "TypeError"),
+        ("def spec_convert_formats(): return []", "`spec_convert_formats` is not marked with @hookimpl"),
+        ("def spec_convert_format(): return []", "`spec_convert_format` is not marked with @hookimpl"),
+        (good() + "\ndef spec_convert_commands(cli): ...", "`spec_convert_commands` is not marked"),
+        ("FORMATS = []", "it has no hook"),
+        (good().replace("[replace", "2 * [replace"), "two formats named `good`"),
+    ],
+)
+def test_a_broken_plugin_is_a_row_with_its_reason(install: Install, code: str, reason: str) -> None:
+    registry = Registry([install(code), install(good(), name="good")])
+    bad, fine = registry.plugins
+    assert reason in (bad.error or "")
+    assert (bad.formats, bad.commands) == ((), False)
+    assert (fine.formats, fine.error) == (("good",), None)
+    assert list(registry.formats) == ["good"]
+
+
+def test_a_missing_attribute_of_a_module_is_a_row_too(install: Install) -> None:
+    entry = install(good())
+    (row,) = rows(EntryPoint("bad", f"{entry.value}:plugin", "spec_convert")).values()
+    assert "AttributeError" in (row.error or "")
+
+
+def test_the_first_plugin_keeps_a_name_that_two_want(install: Install) -> None:
+    first, second = Registry([install(good("one"), name="twin"), install(good("two"), name="twin")]).plugins
+    assert (first.error, first.formats) == (None, ("one",))
+    assert "the plugin name `twin` is taken" in (second.error or "")
+
+
+def test_a_name_is_free_again_when_who_had_it_could_not_be_loaded(install: Install) -> None:
+    registry = Registry([install("1 +", name="twin"), install(good(), name="twin")])
+    assert list(registry.formats) == ["good"]
+
+
+def test_the_first_plugin_keeps_a_format_name_that_two_want(install: Install) -> None:
+    one, other = install(good("mine"), name="one"), install(good("mine") + good("other"), name="other")
+    registry = Registry([one, other, install(good("mine"), name="third")])
+    assert {row.name: row.error for row in registry.plugins if row.error} == {
+        "third": f"ValueError: the format name `mine` is taken by {one.value}"
+    }
+    assert registry.provider("mine") == one.value
+    assert registry.provider("other") == other.value
+
+
+def test_one_module_under_two_names_counts_once_and_stays(install: Install) -> None:
+    entry = install(good() + "\n@hookimpl\ndef spec_convert_commands(cli): cli.append('asked')", name="one")
+    registry = Registry([entry, EntryPoint("two", entry.value, "spec_convert")])
+    one, two = registry.plugins
+    assert (one.error, one.commands) == (None, True)
+    assert two.error
+    asked: list[str] = []
+    registry.add_commands(asked)
+    assert asked == ["asked"]
+
+
+def test_a_plugin_that_fails_to_add_its_verbs_stops_nobody(install: Install) -> None:
+    verbs = MARK + "@hookimpl\ndef spec_convert_commands(cli): cli.append({0})"
+    bad, fine = install(verbs.format("1 / 0")), install(verbs.format("'fine'"), name="fine")
+    registry, added = Registry([bad, fine]), []
+    registry.add_commands(added)
+    assert added == ["fine"]
+    assert [row.error for row in registry.plugins] == ["ZeroDivisionError: division by zero", None]
+
+
+def test_a_disabled_plugin_is_not_even_imported(install: Install, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    found = rows(install(f"open({str(touched)!r}, 'w')"), install(good(), name="good"), disabled="bad")
+    assert found["bad"].error == "disabled by SPEC_CONVERT_DISABLE"
+    assert found["good"].error is None
+    assert not touched.exists()
+
+
+def test_the_environment_switches_plugins_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEC_CONVERT_DISABLE", "hass, eagle3,,nobody")
+    registry = door.registry.__wrapped__()
+    assert {row.name for row in registry.plugins if row.error} == {"hass", "eagle3"}
+    assert not {"hass", "eagle3"} & registry.formats.keys()
+    assert "eagle" in registry.formats
+
+
+def test_a_third_party_cannot_push_a_built_in_aside(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = EntryPoint("eagle", "spec_convert.plugins.eagle", "spec_convert")
+    thief = install(good("eagle"), name="aaa")
+    monkeypatch.setattr(door, "entry_points", lambda group: [thief, ours])
+    registry = door.registry.__wrapped__()
+    assert registry.provider("eagle") == ours.value
+    assert {row.name for row in registry.plugins if row.error} == {"aaa"}
+
+
+def test_an_unknown_format_is_answered_with_the_nearest(install: Install) -> None:
+    registry = Registry([install(good("eagle3-mine"))])
+    with pytest.raises(UsageError, match="there is no format `eagel3-mine`") as refused:
+        registry["eagel3-mine"]
+    assert "did you mean `eagle3-mine`?" in refused.value.hint
+
+
+def test_every_built_in_plugin_loads_and_is_named_as_its_format() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    declared = project["entry-points"]["spec_convert"]
+    registry = Registry([EntryPoint(name, value, "spec_convert") for name, value in declared.items()])
+    assert {row.name: row.error for row in registry.plugins} == dict.fromkeys(declared)
+    assert {row.name: row.formats for row in registry.plugins if not row.commands} == {
+        n: (n,) for n in registry.formats
+    }
+
+
+def test_a_file_for_each_built_in_format_and_an_entry_point_for_each_file() -> None:
+    root = Path(__file__).parents[1]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]["spec_convert"]
+    files = {f"spec_convert.plugins.{path.stem}" for path in (root / "plugins").glob("*.py") if path.stem != "__init__"}
+    assert files == {value for value in declared.values() if value.startswith("spec_convert.plugins.")}
