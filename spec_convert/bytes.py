@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from spec_convert.checkpoint import BITS, Files, Tensor
 from spec_convert.containers.refusal import damaged
+from spec_convert.tensor import BITS, Files, Tensor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import count, product
 from typing import TYPE_CHECKING
 
-from spec_convert.checkpoint import Tensor
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
 from spec_convert.operations import Header, Operation
 from spec_convert.rules import found
 from spec_convert.shapes import Known, Law, size_of, solve
 from spec_convert.templates import Numbers, Template
+from spec_convert.tensor import Tensor
 from spec_convert.tensor_map import Row, TensorMap
 
 if TYPE_CHECKING:

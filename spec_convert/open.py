@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spec_convert.checkpoint import Checkpoint, Files, Tensor
+from spec_convert.checkpoint import Checkpoint
 from spec_convert.containers.choose import choose_weights, is_leftover
 from spec_convert.containers.headers import read_headers
 from spec_convert.containers.index import check_shard, read_index
 from spec_convert.containers.refusal import unreadable
 from spec_convert.containers.strict_json import MAX_BYTES, parse_object
 from spec_convert.sources import locate
+from spec_convert.tensor import Files, Tensor
 
 # What data parallelism and torch.compile put before every name.
 WRAPPERS = ("module.", "_orig_mod.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
-from spec_convert.checkpoint import BITS
+from spec_convert.tensor import BITS
 
 if TYPE_CHECKING:
     import numpy as np

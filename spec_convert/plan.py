@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spec_convert.checkpoint import BITS, FLOATS
 from spec_convert.detection import Detection
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding, errors
@@ -15,6 +14,7 @@ from spec_convert.formats import Draft, Request
 from spec_convert.mapping import Mapped, Step, apply
 from spec_convert.operations import COPY, Cast, Header
 from spec_convert.rules import found
+from spec_convert.tensor import BITS, FLOATS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from spec_convert.checkpoint import Files
 from spec_convert.containers.refusal import unreadable
 from spec_convert.errors import Unreadable
+from spec_convert.tensor import Files
 
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./+-]+))?", re.ASCII)
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spec_convert.checkpoint import Files
 from spec_convert.errors import UsageError
+from spec_convert.tensor import Files
 
 
 @contextmanager

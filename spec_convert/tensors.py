@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from spec_convert.bytes import NUMPY, span
-from spec_convert.checkpoint import FLOATS, Files, Tensor
 from spec_convert.containers.refusal import damaged
 from spec_convert.findings import Finding
 from spec_convert.rules import found
+from spec_convert.tensor import FLOATS, Files, Tensor
 
 CHUNK = 1 << 20
 # A float is not finite exactly when its exponent bits are all ones: the magnitude bits, and the first such number.

@@ -7,13 +7,13 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from spec_convert.checkpoint import Tensor
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused, Unreadable
 from spec_convert.findings import Checked, Finding, Level, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan, make_plan
+from spec_convert.tensor import Tensor
 from spec_convert.tensors import check_finite
 from spec_convert.verifier import Verifier, open_verifier
 

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spec_convert.checkpoint import Checkpoint, Files
+from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Unreadable
 from spec_convert.open import open_checkpoint, read_config
 from spec_convert.rules import found
 from spec_convert.sources import locate
+from spec_convert.tensor import Files
 
 EMBEDDINGS = (
     "model.embed_tokens.weight",

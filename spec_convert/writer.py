@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spec_convert.bytes import read_tensor
-from spec_convert.checkpoint import Checkpoint, Tensor
+from spec_convert.checkpoint import Checkpoint
 from spec_convert.containers.refusal import damaged
 from spec_convert.errors import Refused
 from spec_convert.mapping import Step
@@ -22,6 +23,7 @@ from spec_convert.narration import progress
 from spec_convert.operations import COPY, Header
 from spec_convert.plan import Plan
 from spec_convert.staging import staged
+from spec_convert.tensor import Tensor
 from spec_convert.tensors import CHUNK, check_finite
 
 WEIGHTS = "model.safetensors"
@@ -47,9 +49,11 @@ def write(
     with staged(output, untouchable=untouchable, force=force) as folder:
         for name in checkpoint.weight_files:
             checkpoint.files.path(name)  # a remote file is downloaded once, rather than read piece by piece
-        if not_finite := list(check_finite(checkpoint.files, _used(plan))):
+        with ThreadPoolExecutor(max_workers=1) as beside:  # looking takes half as long as copying
+            looking = beside.submit(lambda: list(check_finite(checkpoint.files, _used(plan))))
+            _write_weights(plan, folder / WEIGHTS)
+        if not_finite := looking.result():
             raise Refused([*plan.findings, *not_finite])
-        _write_weights(plan, folder / WEIGHTS)
         _write_text(folder / "config.json", plan.config_text)
         _write_text(folder / "conversion.json", json.dumps(provenance(), indent=2) + "\n")
         if check is not None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spec_convert.checkpoint import Tensor
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
 from spec_convert.mapping import Mapped, apply
 from spec_convert.operations import Cast, Membership
 from spec_convert.shapes import Known
+from spec_convert.tensor import Tensor
 from spec_convert.tensor_map import Row, TensorMap, derive, drop, either, fuse, keep, move, refuse, split
 
 

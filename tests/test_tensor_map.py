@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spec_convert.bytes import NUMPY
-from spec_convert.checkpoint import Tensor
 from spec_convert.mapping import apply
 from spec_convert.operations import Cast, Membership, OffsetsFromAbsolute
 from spec_convert.shapes import Known
 from spec_convert.templates import MapError
+from spec_convert.tensor import Tensor
 from spec_convert.tensor_map import Row, TensorMap, derive, drop, either, fuse, keep, move, refuse, split
 
 Values = dict[str, tuple[str, np.ndarray]]  # the dtype code and the array of each tensor, by name

@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from spec_convert.checkpoint import FLOATS, Checkpoint
+from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Draft, Request
 from spec_convert.rules import found
 from spec_convert.shapes import Known
+from spec_convert.tensor import FLOATS
 from spec_convert.tensor_map import TensorMap, drop, keep
 
 DEFAULT_ROPE_THETA = 10000.0  # what every implementation uses when config.json does not say: a fact of the training

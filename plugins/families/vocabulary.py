@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from spec_convert.checkpoint import FLOATS, Checkpoint
+from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
 from spec_convert.operations import COPY, Cast, Membership, OffsetsFromAbsolute
 from spec_convert.rules import found
+from spec_convert.tensor import FLOATS
 from spec_convert.tensor_map import TensorMap, derive, drop, keep
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spec_convert.checkpoint import Files, Tensor
 from spec_convert.containers.safetensors import read_safetensors
 from spec_convert.containers.sniff import HEAD, Kind, sniff
+from spec_convert.tensor import Files, Tensor
 
 
 def read_headers(files: Files, file: str, size: int) -> tuple[Kind, dict[str, Tensor]]:

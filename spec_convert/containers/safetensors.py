@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any, BinaryIO
 
-from spec_convert.checkpoint import BITS, Tensor
 from spec_convert.containers.refusal import AGAIN, damaged
 from spec_convert.containers.shapes import check_name, check_shape
 from spec_convert.containers.strict_json import parse_object
+from spec_convert.tensor import BITS, Tensor
 
 MAX_HEADER = 100_000_000
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
-from spec_convert.checkpoint import Tensor
 from spec_convert.containers.pickle_reader import Args, read_pickle
 from spec_convert.containers.refusal import damaged
 from spec_convert.containers.state_dict import SAVE, find_views
 from spec_convert.containers.torch_objects import Storage, place, read_object
+from spec_convert.tensor import Tensor
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from spec_convert.checkpoint import BITS, Tensor
 from spec_convert.containers.pickle_reader import WHOLE_MODULE, Args, Calls, Global, read_pickle
 from spec_convert.containers.refusal import damaged, unreadable
 from spec_convert.containers.shapes import check_name, check_shape
+from spec_convert.tensor import BITS, Tensor
 
 DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",

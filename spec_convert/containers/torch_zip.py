@@ -6,10 +6,10 @@ import zipfile
 from struct import error as StructError
 from typing import BinaryIO
 
-from spec_convert.checkpoint import Tensor
 from spec_convert.containers.refusal import damaged
 from spec_convert.containers.state_dict import find_views
 from spec_convert.containers.torch_objects import Storage, place, read_object
+from spec_convert.tensor import Tensor
 
 LOCAL_HEADER = 30
 ENCRYPTED = 0x1

@@ -1,4 +1,4 @@
-"""How many drafted tokens a verifier would accept, without a server: greedy chains of k tokens along its own answers."""
+"""How many drafted tokens a verifier would accept, without a server: greedy chains along its own answers."""
 
 from __future__ import annotations
 

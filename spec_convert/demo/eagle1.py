@@ -27,11 +27,14 @@ def shared_tensors(verifier: Verifier) -> VerifierTensors:
 
 
 def fresh_draft(verifier: Verifier, shared: VerifierTensors) -> EagleDraft:
-    """An untrained draft of the verifier's own shape, always the same one."""
+    """An untrained draft, always the same: the layer at random, the fusion passing the verifier's state through."""
     assert shared.lm_head is not None, "a verifier always has a head"
     with torch.random.fork_rng():
         torch.manual_seed(0)
         draft = EagleDraft(draft_config(verifier), embed_tokens=shared.embed_tokens, lm_head=shared.lm_head)
+    with torch.no_grad():
+        draft.fc.weight.mul_(0.1)
+        draft.fc.weight[:, draft.fc.out_features :] += torch.eye(draft.fc.out_features)
     return draft
 
 
@@ -53,7 +56,7 @@ def published_draft(folder: Path, verifier: Verifier, shared: VerifierTensors) -
 
 
 def draft_config(verifier: Verifier) -> EagleConfig:
-    """One decoder layer of the verifier's sizes. The envelope is for servers; a draft in training needs only the layer."""
+    """One decoder layer of the verifier's sizes. What is around it is for servers."""
     facts = verifier.text_config
     layer = {
         key: facts[key]

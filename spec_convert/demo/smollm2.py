@@ -30,7 +30,7 @@ def require_extras() -> None:
 
 
 def _gguf_file() -> Path:
-    """The weights inside the installed package. Not imported: it would ask for dependencies that compile for minutes."""
+    """The weights inside the installed package. Not imported: it asks for dependencies that compile for minutes."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     require_extras()

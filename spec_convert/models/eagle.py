@@ -49,6 +49,22 @@ class EagleDraft(Draft):
         attend: Attend = causal,
     ) -> DraftOutput:
         del fed_back  # the verifier's state and the draft's own estimate of it enter by the same door
+        states = self.states(input_ids, hidden_states, position_ids, attend=attend)
+        return DraftOutput(self.logits(states), states)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The verifier's head on the draft's states."""
+        return F.linear(self.lm_head_layernorm(states), self.lm_head.weight)
+
+    def states(
+        self,
+        input_ids: Tensor,
+        hidden_states: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        attend: Attend = causal,
+    ) -> Tensor:
+        """`forward` without the head, most of its work: training needs the states of all rows, the logits of some."""
         width, size = hidden_states.shape[-1], self.fc.out_features
         if width != size:
             raise ValueError(f"hidden_states are {width} wide, the draft takes {size}")
@@ -57,4 +73,4 @@ class EagleDraft(Draft):
         rotation = self.rope(positions(input_ids, position_ids))
         for layer in self.layers:
             x = layer(x, rotation, attend)
-        return DraftOutput(F.linear(self.lm_head_layernorm(x), self.lm_head.weight), x)
+        return x

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spec_convert.checkpoint import FLOATS, Checkpoint
+from spec_convert.checkpoint import Checkpoint
 from spec_convert.models.errors import DraftError
+from spec_convert.tensor import FLOATS
 
 if TYPE_CHECKING:
     import numpy as np
