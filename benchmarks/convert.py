@@ -37,11 +37,13 @@ class Contender:
     output: Path | None = None
     seconds: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
 
     def run(self, log: Path) -> None:
-        seconds, peak = measure(self.command, log)
+        seconds, peak, others = measure(self.command, log)
         self.seconds.append(seconds)
         self.peaks.append(peak)
+        self.others.append(others)
         self.remove_output()
 
     def remove_output(self) -> None:
@@ -51,16 +53,23 @@ class Contender:
             self.output.unlink(missing_ok=True)
 
 
-def measure(command: list[str], log: Path) -> tuple[float, float]:
-    """Wall seconds, and the peak resident set in MiB as the kernel accounts it for the finished process."""
+def busy_seconds() -> float:
+    """What all processors together have worked since the machine started."""
+    user, nice, system, _idle, _waiting, *rest = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(command: list[str], log: Path) -> tuple[float, float, float]:
+    """Wall seconds, the peak resident set in MiB by the kernel's account, and how many cores other processes used."""
     to_log = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    started = time.perf_counter()
+    busy, started = busy_seconds(), time.perf_counter()
     child = os.posix_spawn(command[0], command, ENVIRONMENT, file_actions=[to_log, (os.POSIX_SPAWN_DUP2, 1, 2)])
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - started
     if code := os.waitstatus_to_exitcode(status):
         sys.exit(f"{' '.join(command)} left with {code}:\n{log.read_text(errors='replace')[-2000:]}")
-    return seconds, usage.ru_maxrss / 1024
+    others = (busy_seconds() - busy - usage.ru_utime - usage.ru_stime) / seconds
+    return seconds, usage.ru_maxrss / 1024, max(0.0, others)
 
 
 def make_input(folder: Path) -> None:
@@ -92,8 +101,8 @@ def contenders(folder: Path, out: Path, speculators: Path | None) -> list[Conten
 
 
 def show_conversions(runs: list[Contender]) -> None:
-    print("| container | command | median s | min - max s | x cp | 1.5 x cp + 0.3 s | peak MiB |")
-    print("|---|---|---:|---:|---:|---:|---:|")
+    print("| container | command | median s | min - max s | x cp | 1.5 x cp + 0.3 s | peak MiB | others |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
     for container in WEIGHTS:
         rows = [run for run in runs if run.container == container and run.output]
         copying = next(median(run.seconds) for run in rows if run.name == "cp")
@@ -102,7 +111,7 @@ def show_conversions(runs: list[Contender]) -> None:
             verdict = "" if run.name == "cp" else f"{allowed:.2f}: {'within' if taken <= allowed else 'over'}"
             print(
                 f"| {container} | `{run.name}` | {taken:.2f} | {min(run.seconds):.2f} - {max(run.seconds):.2f} "
-                f"| {taken / copying:.1f} | {verdict} | {max(run.peaks):.0f} |"
+                f"| {taken / copying:.1f} | {verdict} | {max(run.peaks):.0f} | {median(run.others):.1f} |"
             )
 
 
@@ -125,16 +134,16 @@ def main() -> None:
         log = Path(scratch) / "log"
         runs = contenders(args.folder, Path(scratch), args.speculators_python)
         for run in runs:  # not counted: fills the page cache and the caches of bytecode
-            measure(run.command, log)
-            run.remove_output()
+            if run.name != "speculators convert":
+                measure(run.command, log)
+                run.remove_output()
         for number in range(args.rounds):
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
             for run in runs:
                 run.run(log)
     show_conversions(runs)
     show_starts(runs)
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg()[:2])
-    print(f"\n{args.rounds} rounds, {len(os.sched_getaffinity(0))} cores, load average at the end {load}.")
+    print(f"\n{args.rounds} rounds, {len(os.sched_getaffinity(0))} cores; `others`: cores that other processes used.")
     if args.speculators_python is None:
         print("The speculators library is left out: `--speculators-python` was not given.")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,11 +48,9 @@ def write(
     with staged(output, untouchable=untouchable, force=force) as folder:
         for name in checkpoint.weight_files:
             checkpoint.files.path(name)  # a remote file is downloaded once, rather than read piece by piece
-        with ThreadPoolExecutor(max_workers=1) as beside:  # looking takes half as long as copying
-            looking = beside.submit(lambda: list(check_finite(checkpoint.files, _used(plan))))
-            _write_weights(plan, folder / WEIGHTS)
-        if not_finite := looking.result():
+        if not_finite := list(check_finite(checkpoint.files, _used(plan))):
             raise Refused([*plan.findings, *not_finite])
+        _write_weights(plan, folder / WEIGHTS)
         _write_text(folder / "config.json", plan.config_text)
         _write_text(folder / "conversion.json", json.dumps(provenance(), indent=2) + "\n")
         if check is not None:

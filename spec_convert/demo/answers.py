@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -31,9 +31,9 @@ def ask(verifier: Path, questions: Sequence[str]) -> list[Answer]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # reading this model takes a second
-    model = AutoModelForCausalLM.from_pretrained(verifier, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(verifier, padding_side="left")
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # reading this model takes a second
+    model: Any = AutoModelForCausalLM.from_pretrained(verifier, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(verifier, padding_side="left")
     answers: list[Answer] = []
     with torch.inference_mode(), tqdm(total=len(questions), unit="answer", disable=None) as bar:
         for first in range(0, len(questions), AT_ONCE):

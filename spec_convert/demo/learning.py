@@ -25,36 +25,53 @@ PEAK_RATE = 2e-3
 BATCH = 4
 HEAD_ROWS = 32  # rows of a step whose tokens are compared: the head is most of the work, and a sample has the same mean
 NOISE = 0.2 * 512  # of the authors' trainer: uniform, this wide over the length of the sequence
-REPORT_EVERY = 10.0  # seconds between two lines of narration, where there is no progress bar
+LINE_EVERY = 10.0  # seconds between two lines of narration, where there is no progress bar
 
-Batch = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # tokens [B,R], states [B,R,H], the states to guess [B,R,H], weights [B,R]
+# tokens [B,R], states [B,R,H], the states to guess [B,R,H], which rows count [B,R]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def learn(draft: EagleDraft, answers: Sequence[Answer], *, seconds: float) -> None:
     """Train ``draft`` in place on ``answers`` for ``seconds``, the learning rate falling to nothing meanwhile."""
     trained = [parameter for parameter in draft.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=PEAK_RATE, betas=(0.9, 0.95))
-    started, reported, recent = time.monotonic(), 0.0, 0.0
-    with tqdm(total=round(seconds), unit="s", disable=None) as bar:
-        for step, batch in enumerate(_batches(answers), 1):
-            loss = loss_of(draft, batch)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(trained, 0.5)
-            optimiser.step()
-            recent = 0.9 * recent + 0.1 * loss.item() if step > 1 else loss.item()
-            spent = time.monotonic() - started
-            optimiser.param_groups[0]["lr"] = PEAK_RATE * max(0.0, 1 - spent / seconds)
-            bar.set_postfix(loss=f"{recent:.2f}", refresh=False)
-            bar.update(min(int(spent), bar.total) - bar.n)
-            if bar.disable and (step == 1 or spent - reported >= REPORT_EVERY):
-                say(f"{spent:3.0f} s, step {step}, loss {recent:.2f}")
-                reported = spent
-            if spent >= seconds:
-                break
-    say(f"Learned in {step} steps of {BATCH} answers, loss {recent:.2f}")
+    started, spent, steps = time.monotonic(), 0.0, 0
+    with _Progress(seconds) as progress:
+        while spent < seconds:
+            for batch in _batches(answers):
+                optimiser.param_groups[0]["lr"] = PEAK_RATE * max(0.0, 1 - spent / seconds)
+                loss = loss_of(draft, batch)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_value_(trained, 0.5)
+                optimiser.step()
+                steps, spent = steps + 1, time.monotonic() - started
+                progress.show(spent, steps, loss.item())
+                if spent >= seconds:
+                    break
+    say(f"Learned in {steps} steps of {BATCH} answers, loss {progress.loss:.2f}")
+
+
+class _Progress:
+    """A bar on a terminal, elsewhere a line of narration now and then. The loss is smoothed over some ten steps."""
+
+    def __init__(self, seconds: float) -> None:
+        self.bar = tqdm(total=round(seconds), unit="s", disable=None)
+        self.next_line, self.loss = 0.0, 0.0
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.bar.close()
+
+    def show(self, spent: float, steps: int, loss: float) -> None:
+        self.loss = 0.9 * self.loss + 0.1 * loss if steps > 1 else loss
+        self.bar.set_postfix(loss=f"{self.loss:.2f}", refresh=False)
+        self.bar.update(int(spent) - self.bar.n)
+        if self.bar.disable and spent >= self.next_line:
+            say(f"{spent:3.0f} s, step {steps}, loss {self.loss:.2f}")
+            self.next_line = spent + LINE_EVERY
 
 
 def loss_of(draft: EagleDraft, batch: Batch) -> Tensor:
@@ -70,10 +87,10 @@ def loss_of(draft: EagleDraft, batch: Batch) -> Tensor:
 
 
 def _batches(answers: Sequence[Answer]) -> Iterator[Batch]:
-    """Batches without end: all answers in another order each time round."""
-    while True:
-        for chosen in torch.randperm(len(answers)).split(BATCH):
-            yield batch_of([answers[index] for index in chosen.tolist()])
+    """Every answer once, in random order."""
+    order = torch.randperm(len(answers)).tolist()
+    for first in range(0, len(order), BATCH):
+        yield batch_of([answers[index] for index in order[first : first + BATCH]])
 
 
 def batch_of(answers: Sequence[Answer]) -> Batch:

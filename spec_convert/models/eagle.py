@@ -54,7 +54,8 @@ class EagleDraft(Draft):
 
     def logits(self, states: Tensor) -> Tensor:
         """The verifier's head on the draft's states."""
-        return F.linear(self.lm_head_layernorm(states), self.lm_head.weight)
+        logits: Tensor = F.linear(self.lm_head_layernorm(states), self.lm_head.weight)
+        return logits
 
     def states(
         self,
@@ -69,7 +70,7 @@ class EagleDraft(Draft):
         if width != size:
             raise ValueError(f"hidden_states are {width} wide, the draft takes {size}")
         embedding = self.embed_layernorm(F.embedding(input_ids, self.embed_tokens.weight))
-        x = self.fc(torch.cat((embedding, self.hidden_layernorm(hidden_states)), dim=-1))
+        x: Tensor = self.fc(torch.cat((embedding, self.hidden_layernorm(hidden_states)), dim=-1))
         rotation = self.rope(positions(input_ids, position_ids))
         for layer in self.layers:
             x = layer(x, rotation, attend)
