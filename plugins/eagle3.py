@@ -3,17 +3,25 @@
 `config.json` has no rope_theta and no layer ids; both are then the authors' constants (10000 and 2, N//2, N-3), which
 the drafts were trained with, whatever the verifier uses. The residual is taken before `hidden_norm`. Checkpoints that
 spell the layer `layers.0.` under the same architecture name were converted from speculators' research trainer, whose
-residual is taken after it: nothing in the file tells, so the user must.
+residual is taken after it and whose layer ids are others: nothing in the file tells, so the user must.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spec_convert.checkpoint import Checkpoint
+from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.families import eagle3
+from spec_convert.rules import found
+
+AUTHORS = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="boundary")
+UNKNOWN = replace(AUTHORS, norm_before_residual=None)
+RESEARCH = replace(UNKNOWN, has_default_ids=False)  # its trainer took other states than everybody else's
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
@@ -26,14 +34,18 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     facts = Facts.of(checkpoint)
+    if facts.get("norm_output") not in (None, False):
+        message = "norm_output asks for the normed state to be fed back, which the code of this dialect does not do"
+        hint = "remove the key if that code trained the draft"
+        raise Refused([found("flag-contradicts-dialect", where=facts.where, message=message, hint=hint)])
     return eagle3.layout(checkpoint, facts, facts)
 
 
 def describe(draft: Draft) -> Described:
     facts = Facts.of(draft.checkpoint)
-    authors = eagle3.first_layer(draft.checkpoint) == "midlayer."
-    dialect = eagle3.Dialect(norm_before_residual=False if authors else None, norm_output=False, convention="boundary")
-    return eagle3.describe(draft, facts, facts, dialect)
+    if eagle3.first_layer(draft.checkpoint) == "midlayer.":
+        return eagle3.describe(draft, facts, facts, AUTHORS)
+    return eagle3.describe(draft, facts, facts, RESEARCH if eagle3.said_of_the_residual(draft, facts) else UNKNOWN)
 
 
 EAGLE3 = Format(
@@ -46,6 +58,7 @@ EAGLE3 = Format(
     features=eagle3.features,
     layout=layout,
     describe=describe,
+    flags=eagle3.FLAGS,
 )
 
 

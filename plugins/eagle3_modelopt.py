@@ -22,19 +22,13 @@ from spec_convert.rules import found
 DIALECT = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="output")
 
 
-def exported_by_modelopt(checkpoint: Checkpoint) -> bool:
-    """ModelOpt's marks: its own switches in `eagle_config`, or a vocabulary map without `t2d`."""
-    nested = checkpoint.get("eagle_config")
-    switches = isinstance(nested, dict) and "use_last_layernorm" in nested
-    return switches or ("d2t" in checkpoint and "t2d" not in checkpoint)
-
-
 def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required=eagle3.looks_like_eagle3(checkpoint)
         | {
             "the architecture LlamaForCausalLMEagle3": checkpoint.architecture == "LlamaForCausalLMEagle3",
-            "signs of ModelOpt's exporter": exported_by_modelopt(checkpoint),
+            "signs of ModelOpt's exporter": eagle3.exported_by_modelopt(checkpoint),
+            "no mark of TorchSpec": not eagle3.trained_by_torchspec(checkpoint),
         }
     )
 

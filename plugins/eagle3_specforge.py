@@ -17,7 +17,6 @@ from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.eagle3_modelopt import exported_by_modelopt
 from spec_convert.plugins.families import eagle3
 from spec_convert.rules import found
 
@@ -28,8 +27,11 @@ DIALECT = eagle3.Dialect(norm_before_residual=False, norm_output=False, conventi
 def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required=eagle3.looks_like_eagle3(checkpoint)
-        | {f"the architecture {ARCHITECTURE}": checkpoint.architecture == ARCHITECTURE},
-        against={"signs of ModelOpt's exporter": exported_by_modelopt(checkpoint)},
+        | {
+            f"the architecture {ARCHITECTURE}": checkpoint.architecture == ARCHITECTURE,
+            "no mark of TorchSpec": not eagle3.trained_by_torchspec(checkpoint),
+        },
+        against={"signs of ModelOpt's exporter": eagle3.exported_by_modelopt(checkpoint)},
     )
 
 

@@ -11,14 +11,10 @@ from __future__ import annotations
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
-from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.families import eagle1, llama
-from spec_convert.rules import found
-from spec_convert.tensor_map import TensorMap, drop
-
-WITHOUT = TensorMap(*(drop(name, because="--no-layernorms") for name in eagle1.LAYERNORM_TENSORS))
+from spec_convert.tensor_map import TensorMap
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
@@ -31,18 +27,10 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
 
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
-    bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR, "fc.bias")
-    norms = eagle1.LAYERNORMS
-    if request.layernorms is False:
-        norms = WITHOUT
-        findings.append(_dropped())
+    bias, about_bias = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR)
+    norms, about_norms = eagle1.layernorm_rows(eagle1.LAYERNORMS, request)
     rows = TensorMap(eagle1.BODY, eagle1.NO_EXTRA_NORMS, norms, bias, eagle1.qkv_bias_rows(checkpoint))
-    return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=tuple(findings))
-
-
-def _dropped() -> Finding:
-    message = "the layernorms are in the file and trained: without them the draft computes another function"
-    return found("flag-contradicts-tensors", where="--no-layernorms", message=message)
+    return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=(*about_bias, *about_norms))
 
 
 def describe(draft: Draft) -> Described:
@@ -55,11 +43,16 @@ FORMAT = Format(
     title="EAGLE-1 with extra layernorms",
     reference="https://github.com/vllm-project/speculators (research/hass, nm-testing/Eagle_Speculator_*_TTT)",
     produces="eagle",
-    tables=eagle1.TABLES | {"layernorms": eagle1.LAYERNORMS, "layernorms with --no-layernorms": WITHOUT},
+    tables=eagle1.TABLES
+    | {
+        "layernorms": eagle1.LAYERNORMS,
+        "layernorms with --no-layernorms": eagle1.without(eagle1.LAYERNORMS),
+    },
     recognise=recognise,
     features=eagle1.features,
     layout=layout,
     describe=describe,
+    flags=eagle1.FLAGS,
 )
 
 

@@ -15,18 +15,20 @@ from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
+from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins import eagle_layernorms, eagle_mlp
 from spec_convert.plugins.families import eagle1, eagle3, llama
+from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
 from spec_convert.tensor_map import TensorMap, keep
 
 LAYER = "transformer_layer_config"
-TYPES = ("eagle3", "eagle", "eagle_mlp")
+FLAGS = {"eagle3": eagle3.FLAGS, "eagle": eagle1.FLAGS, "eagle_mlp": eagle_mlp.FORMAT.flags}  # by type
 # fmt: off
 EAGLE_NORMS = {
-    "before_fusion": eagle1.LAYERNORMS + eagle1.NO_EXTRA_NORMS,
+    "before_fusion": eagle1.LAYERNORMS,
     "after_fusion": TensorMap(
         keep("embed_layernorm.weight",          shape="hidden"),
         keep("layers.0.input_layernorm.weight", shape="hidden"),
@@ -48,9 +50,9 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
 
 def unified_type(checkpoint: Checkpoint) -> str:
     kind = checkpoint.get("speculators_model_type")
-    if kind not in TYPES:
+    if kind not in list(FLAGS):
         message = f"unified drafts of type {kind!r} are not known here"
-        hint = f"known are {', '.join(TYPES)}"
+        hint = f"known are {', '.join(FLAGS)}"
         raise Refused([found("unknown-unified-type", where="config.json", message=message, hint=hint)])
     return str(kind)
 
@@ -63,27 +65,59 @@ def features(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     kind, config = unified_type(checkpoint), Facts.of(checkpoint)
-    if kind == "eagle_mlp":
-        return eagle_mlp.layout(checkpoint, request)
+    parts = {"eagle3": _eagle3_layout, "eagle": _eagle_layout, "eagle_mlp": _eagle_mlp_layout}[kind](
+        checkpoint, config, request
+    )
+    return replace(parts, findings=(*_unfitting_flags(kind, request), *parts.findings))
+
+
+def _unfitting_flags(kind: str, request: Request) -> list[Finding]:
+    """Flags that this format heeds in directories of another type."""
+    unfitting = sorted(request.flags.keys() & FORMAT.flags - FLAGS[kind])
+    message = f"means nothing for unified drafts of type `{kind}`"
+    return [found("flag-not-heeded", where=f"--{flag.replace('_', '-')}", message=message) for flag in unfitting]
+
+
+def _eagle_mlp_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
+    return eagle_mlp.layout(checkpoint, request)
+
+
+def _eagle3_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
     layer = config.part(LAYER)
-    if kind == "eagle3":
-        return eagle3.layout(checkpoint, layer, config, *eagle3.norms_before_fc(checkpoint))
-    bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR, "fc.bias")
+    normal = eagle3.layout(checkpoint, layer, config, *eagle3.norms_before_fc(checkpoint))
+    promises = broken_promises(layer, layer_biases(checkpoint)) + _qk_norms(checkpoint, layer)
+    return replace(normal, findings=(*normal.findings, *promises))
+
+
+def _qk_norms(checkpoint: Checkpoint, layer: Facts) -> list[Finding]:
+    """Servers build layers of type qwen3 with norms on queries and keys, and leave them at one when there are none."""
+    if layer.get("model_type") != "qwen3" or eagle3.has_qk_norm(checkpoint):
+        return []
+    message = "says `model_type` is qwen3, and the file holds no norms of queries and keys"
+    return [found("missing-tensor", where=layer.where, message=message)]
+
+
+def _eagle_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
+    layer = config.part(LAYER)
+    bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR)
     findings += eagle1.promised_biases(checkpoint, config, layer)
-    rows = TensorMap(eagle1.BODY, _eagle_norms(config), bias, eagle1.qkv_bias_rows(checkpoint))
-    return Layout(table=rows, sizes=llama.sizes(layer), findings=tuple(findings))
+    norms, about_norms = _eagle_norms(config, request)
+    rows = TensorMap(eagle1.BODY, norms, bias, eagle1.qkv_bias_rows(checkpoint))
+    return Layout(table=rows, sizes=llama.sizes(layer), findings=(*findings, *about_norms))
 
 
-def _eagle_norms(config: Facts) -> TensorMap:
+def _eagle_norms(config: Facts, request: Request) -> tuple[TensorMap, list[Finding]]:
     position = config.get("layernorm_position")
     if position is None and config.get("layernorms") is True:
         config.require({"layernorm_position": str})
     if position is None:
-        return eagle1.NO_EXTRA_NORMS
+        findings = [eagle1.no_layernorms_to_keep()] if request.layernorms else []
+        return eagle1.NO_EXTRA_NORMS, findings
     if position not in list(EAGLE_NORMS):
         message = f"`layernorm_position` is {position!r}, not {' or '.join(EAGLE_NORMS)}"
         raise Refused([found("config-key-invalid", where=config.where, message=message)])
-    return EAGLE_NORMS[position]
+    norms, findings = eagle1.layernorm_rows(EAGLE_NORMS[position], request)
+    return norms + eagle1.NO_EXTRA_NORMS if position == "before_fusion" else norms, findings
 
 
 def describe(draft: Draft) -> Described:
@@ -93,14 +127,10 @@ def describe(draft: Draft) -> Described:
         return eagle_mlp.describe(draft)
     layer = config.part(LAYER)
     if kind == "eagle":
-        return eagle1.describe(draft, layer, position=config.get("layernorm_position"))
-    dialect = eagle3.Dialect(
-        norm_before_residual=config.require({"norm_before_residual": bool})["norm_before_residual"]
-        if config.has("norm_before_residual")
-        else None,
-        norm_output=bool(config.require({"norm_output": bool})["norm_output"]) if config.has("norm_output") else False,
-        convention="boundary",
-    )
+        kept = "lm_head_layernorm.weight" in draft.mapped.targets
+        return eagle1.describe(draft, layer, position=config.get("layernorm_position") if kept else None)
+    output = config.require({"norm_output": bool})["norm_output"] if config.has("norm_output") else False
+    dialect = eagle3.Dialect(norm_before_residual=None, norm_output=output, convention="unified")
     return eagle3.describe(draft, layer, config, dialect)
 
 
@@ -122,12 +152,14 @@ FORMAT = Format(
         **{f"eagle3: {name}": table for name, table in (eagle3.TABLES | eagle3.EXTRA_NORMS).items()},
         **{f"eagle: {name}": table for name, table in eagle_layernorms.FORMAT.tables.items()},
         "eagle: layernorms after the fusion": EAGLE_NORMS["after_fusion"],
+        "eagle: layernorms after the fusion with --no-layernorms": eagle1.without(EAGLE_NORMS["after_fusion"]),
         "eagle_mlp": eagle_mlp.TABLE,
     },
     recognise=recognise,
     features=features,
     layout=layout,
     describe=describe,
+    flags=frozenset().union(*FLAGS.values()),
 )
 
 

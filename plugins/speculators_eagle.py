@@ -15,8 +15,7 @@ from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.families import eagle1, llama
-from spec_convert.rules import found
-from spec_convert.tensor_map import TensorMap, drop, keep, move
+from spec_convert.tensor_map import TensorMap, keep, move
 
 BIAS_TENSOR = "fusion_fc.bias"
 # fmt: off
@@ -24,6 +23,7 @@ BODY = TensorMap(
     move("fusion_fc.weight",    "fc.weight", shape="hidden 2*hidden"),
     keep("embed_tokens.weight",              shape="vocabulary hidden", optional=True),
     eagle1.FIRST_LAYER.under("transformer.", "layers.0."),
+    eagle1.BORROWED,
 )
 LAYERNORM_NAMES = {
     "embedding_layernorm.weight":         "embed_layernorm.weight",
@@ -32,7 +32,6 @@ LAYERNORM_NAMES = {
 }
 # fmt: on
 LAYERNORMS = TensorMap(*(move(old, new, shape="hidden") for old, new in LAYERNORM_NAMES.items()))
-WITHOUT = TensorMap(*(drop(name, because="--no-layernorms") for name in LAYERNORM_NAMES))
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
@@ -66,15 +65,12 @@ def features(checkpoint: Checkpoint) -> dict[str, Any]:
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     config = Facts.of(checkpoint)
     promised = config.get("layernorms") is True and request.layernorms is None
-    rows, findings = eagle1.fusion_bias_rows(checkpoint, request, BIAS_TENSOR, "fc.bias")
-    if has_layernorms(checkpoint) and request.layernorms is False:
-        message = "the layernorms are in the file and trained: without them the draft computes another function"
-        findings.append(found("flag-contradicts-tensors", where="--no-layernorms", message=message))
-        rows += WITHOUT
-    elif has_layernorms(checkpoint) or promised:
-        rows += LAYERNORMS
+    rows, findings = eagle1.fusion_bias_rows(checkpoint, request, BIAS_TENSOR)
+    if has_layernorms(checkpoint) or promised:
+        norms, about_norms = eagle1.layernorm_rows(LAYERNORMS, request)
+        rows, findings = rows + norms, findings + about_norms
     elif request.layernorms:
-        findings.append(eagle1.contradiction("--layernorms", "the file holds no layernorm tensors to take them from"))
+        findings.append(eagle1.no_layernorms_to_keep())
     layer = config.part("transformer_layer_config")
     findings += eagle1.promised_biases(checkpoint, config, layer)
     return Layout(table=BODY + rows, sizes=llama.sizes(layer), findings=tuple(findings))
@@ -91,11 +87,12 @@ FORMAT = Format(
     title="EAGLE-1 of the speculators library (up to 0.6)",
     reference="https://github.com/vllm-project/speculators (0.1 to 0.6)",
     produces="eagle",
-    tables={"body": BODY, "layernorms": LAYERNORMS, "layernorms with --no-layernorms": WITHOUT},
+    tables={"body": BODY, "layernorms": LAYERNORMS, "layernorms with --no-layernorms": eagle1.without(LAYERNORMS)},
     recognise=recognise,
     features=features,
     layout=layout,
     describe=describe,
+    flags=eagle1.FLAGS,
 )
 
 

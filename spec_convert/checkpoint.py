@@ -40,8 +40,10 @@ class Checkpoint:
 
     @property
     def architecture(self) -> str:
+        """The first of config.json's `architectures`, or "" when there is none. Some write plain text, not a list."""
         names = self.get("architectures")
-        return str(names[0]) if isinstance(names, list) and names else ""
+        first = names[0] if isinstance(names, list) and names else names
+        return first if isinstance(first, str) else ""
 
     def read(self, name: str) -> np.ndarray:
         """The values of one tensor, row-major. For small tensors (vocabulary maps) and for operations."""

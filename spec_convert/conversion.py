@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Request
 from spec_convert.narration import say
 from spec_convert.open import open_checkpoint
-from spec_convert.plan import Plan, finding_json, make_plan
+from spec_convert.plan import Plan, make_plan
 from spec_convert.source_hashes import SourceHashes
 from spec_convert.verifier import Verifier, open_verifier
 from spec_convert.writer import write
@@ -32,7 +33,7 @@ class Conversion:
     plan: Plan
     seconds: float
     written: bool = True
-    pushed_to: str | None = field(default=None)
+    pushed_to: str | None = None
 
     @property
     def format(self) -> str:
@@ -90,7 +91,7 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
             layernorms=layernorms,
             fusion_bias=fusion_bias,
             norm_before_residual=norm_before_residual,
-            aux_layer_ids=tuple(aux_layer_ids) if aux_layer_ids is not None else None,
+            aux_layer_ids=_layer_ids(aux_layer_ids),
             rope_theta=rope_theta,
             speculative_tokens=speculative_tokens,
             dtype=_dtype(dtype),
@@ -129,7 +130,7 @@ def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
         },
         "flags": request.flags,
         "tensors": plan.tensors_json(),
-        "findings": [finding_json(finding) for finding in plan.findings],
+        "findings": [finding.to_json() for finding in plan.findings],
         "versions": {"spec_convert": version("spec-convert"), "format_provider": detection.provider},
     }
 
@@ -137,6 +138,9 @@ def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
 def _verifier(detection: Detection, given: str | Path | None) -> Verifier:
     """The verifier that was given, else the one that a unified directory names itself."""
     if given is not None:
+        source = detection.checkpoint.source
+        if os.path.exists(given) and os.path.exists(source) and os.path.samefile(given, source):
+            raise UsageError("SOURCE and verifier are one folder", hint="`--verifier` names the model, not the draft")
         return open_verifier(given)
     nested = detection.checkpoint.get("speculators_config")
     reference = nested.get("verifier") if isinstance(nested, dict) else None
@@ -147,6 +151,14 @@ def _verifier(detection: Detection, given: str | Path | None) -> Verifier:
             hint="name it with `--verifier`, a folder or a Hub id",
         )
     return open_verifier(str(name))
+
+
+def _layer_ids(ids: Sequence[int] | None) -> tuple[int, ...] | None:
+    if ids is None:
+        return None
+    if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in ids):
+        raise UsageError(f"aux_layer_ids {list(ids)!r} are not layer numbers", hint="whole numbers such as 2, 16, 29")
+    return tuple(ids)
 
 
 def _dtype(name: str | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
-from spec_convert.evidence import Evidence
+from spec_convert.evidence import Evidence, failed
 from spec_convert.findings import Finding
 from spec_convert.formats import Format
 from spec_convert.open import open_checkpoint
@@ -36,6 +36,17 @@ class Detection:
         return self.evidence.confidence
 
     @property
+    def findings(self) -> list[Finding]:
+        """What is odd about the detection itself: a format taken by force, a plugin that could not be asked."""
+        where = self.checkpoint.source
+        broken = [(name, said.failure) for name, said in sorted(self.asked.items()) if said.failure]
+        odd = [found("plugin-failed", where=where, message=f"`{name}` could not look: {why}") for name, why in broken]
+        if not self.confidence:
+            against = "; ".join(self.evidence.against)
+            odd.append(found("format-forced", where=where, message=f"`{self.format}` fails on: {against}"))
+        return odd
+
+    @property
     def features(self) -> Mapping[str, Any]:
         return self.winner.features(self.checkpoint)
 
@@ -48,6 +59,7 @@ class Detection:
             "evidence": {"for": list(self.evidence.supports), "against": list(self.evidence.against)},
             "features": dict(self.features),
             "also_possible": {name: evidence.confidence for name, evidence in sorted(others.items())},
+            "findings": [finding.to_json() for finding in self.findings],
             "source": self.checkpoint.source,
             "revision": self.checkpoint.files.revision,
             "container": self.checkpoint.container,
@@ -67,9 +79,9 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     """The format of an opened checkpoint. ``forced`` names the format to take whatever the evidence says."""
     known = among or registry()
     if forced is not None:
-        asked = {forced: known[forced].recognise(checkpoint)}
+        asked = {forced: _ask(known[forced], checkpoint)}
         return _detection(checkpoint, forced, asked, known)
-    asked = {name: fmt.recognise(checkpoint) for name, fmt in known.formats.items()}
+    asked = {name: _ask(fmt, checkpoint) for name, fmt in known.formats.items()}
     ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
     if not ranked or not asked[ranked[0]].confidence:
         raise Refused([_unknown(checkpoint, asked)])
@@ -78,6 +90,13 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     if len(rivals) > 1:
         raise Refused([_contested(checkpoint, rivals, known)])
     return _detection(checkpoint, winner, asked, known)
+
+
+def _ask(fmt: Format, checkpoint: Checkpoint) -> Evidence:
+    try:
+        return fmt.recognise(checkpoint)
+    except Exception as reason:  # a plugin may raise anything at all: it is left out, and a finding says why
+        return failed(f"{type(reason).__name__}: {reason}")
 
 
 def _detection(checkpoint: Checkpoint, name: str, asked: Mapping[str, Evidence], known: Registry) -> Detection:

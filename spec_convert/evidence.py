@@ -14,6 +14,7 @@ class Evidence:
     against: tuple[str, ...]
     confidence: float
     nearness: float
+    failure: str = ""
 
 
 def weigh(
@@ -39,3 +40,8 @@ def weigh(
         confidence=round(confidence, 3),
         nearness=sum(required.values()) / max(len(required), 1),
     )
+
+
+def failed(reason: str) -> Evidence:
+    """What stands for the word of a format that could not be asked."""
+    return Evidence(supports=(), against=(f"it failed: {reason}",), confidence=0.0, nearness=0.0, failure=reason)

@@ -36,6 +36,10 @@ class Finding:
     message: str
     hint: str = ""
 
+    def to_json(self) -> dict[str, str]:
+        names = ("rule", "level", "where", "message", "hint")
+        return {name: str(getattr(self, name)) for name in names}
+
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level is Level.ERROR]

@@ -61,12 +61,16 @@ class Described:
     findings: tuple[Finding, ...] = ()
 
 
+ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """A published checkpoint layout.
 
     ``tables`` lists every table by name (one for most formats); ``layout`` picks the one that a checkpoint follows.
-    ``produces`` is the `speculators_model_type` of the result. ``notes`` are the format's known traps, for people.
+    ``produces`` is the `speculators_model_type` of the result. ``flags`` are the fields of `Request` that it heeds
+    beyond those that mean the same for every format (`ALWAYS_HEEDED`); a flag that would be ignored is refused.
     """
 
     name: str
@@ -78,3 +82,4 @@ class Format:
     features: Callable[[Checkpoint], Mapping[str, Any]]
     layout: Callable[[Checkpoint, Request], Layout]
     describe: Callable[[Draft], Described]
+    flags: frozenset[str] = frozenset()

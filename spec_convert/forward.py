@@ -83,12 +83,13 @@ def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Gener
     import torch
 
     from spec_convert.models.draft import VerifierTensors, borrows
-    from spec_convert.unified import EagleMlpConfig
+    from spec_convert.unified import Eagle3Config, EagleMlpConfig
 
     if isinstance(config, EagleMlpConfig):
         return VerifierTensors(embed_tokens=None, lm_head=None)
     layer, wanted = config.transformer_layer_config, borrows(config, tensors)
-    table = torch.randn(layer.vocab_size, layer.hidden_size, generator=random) * 0.02 if wanted else None
+    width = (config.target_hidden_size if isinstance(config, Eagle3Config) else None) or layer.hidden_size
+    table = torch.randn(layer.vocab_size, width, generator=random) * 0.02 if wanted else None
     return VerifierTensors(
         embed_tokens=table if "embed_tokens" in wanted else None, lm_head=table if "lm_head" in wanted else None
     )

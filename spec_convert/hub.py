@@ -20,7 +20,7 @@ RETRIES = 3
 
 
 class HubRepo:
-    """The files of one repository at one commit. Implements ``spec_convert.checkpoint.Files``.
+    """The files of one repository at one commit. Implements ``spec_convert.tensor.Files``.
 
     A branch or tag is resolved once, so that a push in the meantime cannot mix two versions of a checkpoint.
     """

@@ -75,8 +75,8 @@ def _small(files: Files, sizes: Mapping[str, int], name: str, rule: str) -> byte
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keyed without a prefix that all names share; the tensors keep the names that the file gives them."""
-    for prefix in WRAPPERS:
-        if tensors and all(name.startswith(prefix) and name != prefix for name in tensors):
-            return _unwrapped({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-    return tensors
+    """Keyed without the prefixes that all names share; the tensors keep the names that the file gives them."""
+    names = list(tensors)
+    while prefix := next((p for p in WRAPPERS if names and all(n.startswith(p) and n != p for n in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, tensors.values(), strict=True))

@@ -10,11 +10,11 @@ from typing import Any
 from spec_convert.detection import Detection
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding, errors
-from spec_convert.formats import Draft, Request
+from spec_convert.formats import ALWAYS_HEEDED, Draft, Request
 from spec_convert.mapping import Mapped, Step, apply
 from spec_convert.operations import COPY, Cast, Header
 from spec_convert.rules import found
-from spec_convert.tensor import BITS, FLOATS
+from spec_convert.tensor import BITS, FLOATS, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,12 @@ class Plan:
         return dict(sorted(targets, key=lambda target: (-BITS[target[1].dtype], target[0])))
 
     @property
+    def used(self) -> list[Tensor]:
+        """The source tensors that end up in the output."""
+        names = sorted({source for step in self.steps for source in step.sources})
+        return [self.detection.checkpoint.tensors[name] for name in names]
+
+    @property
     def config_text(self) -> str:
         assert self.config is not None, "a plan without a config cannot be written"
         return json.dumps(self.config, indent=2) + "\n"
@@ -52,7 +58,7 @@ class Plan:
             "format": self.detection.format,
             "tensors": self.tensors_json(),
             "config": self.config,
-            "findings": [finding_json(finding) for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
     def tensors_json(self) -> dict[str, Any]:
@@ -71,19 +77,12 @@ class Plan:
         return {"moved": moved, "dropped": dropped}
 
 
-def finding_json(finding: Finding) -> dict[str, str]:
-    return {
-        "rule": finding.rule, "level": finding.level.value, "where": finding.where,
-        "message": finding.message, "hint": finding.hint,
-    }  # fmt: skip
-
-
 def make_plan(detection: Detection, request: Request) -> Plan:
     """What converting a recognised checkpoint as requested would do. Problems are findings of the plan."""
     checkpoint, fmt = detection.checkpoint, detection.winner
     layout = fmt.layout(checkpoint, request)
     mapped = apply(layout.table, checkpoint.tensors, layout.sizes)
-    findings = [*_forced(detection), *layout.findings, *mapped.findings]
+    findings = [*detection.findings, *_ignored_flags(detection, request), *layout.findings, *mapped.findings]
     config = None
     if not errors(findings):
         described = fmt.describe(Draft(checkpoint=checkpoint, request=request, mapped=mapped))
@@ -98,12 +97,11 @@ def make_plan(detection: Detection, request: Request) -> Plan:
     )  # fmt: skip
 
 
-def _forced(detection: Detection) -> list[Finding]:
-    if detection.confidence:
-        return []
-    against = "; ".join(detection.evidence.against)
+def _ignored_flags(detection: Detection, request: Request) -> list[Finding]:
+    heeded = ALWAYS_HEEDED | detection.winner.flags
     return [
-        found("format-forced", where=detection.checkpoint.source, message=f"`{detection.format}` fails on: {against}")
+        found("flag-not-heeded", where=f"--{name.replace('_', '-')}", message=f"means nothing for `{detection.format}`")
+        for name in sorted(request.flags.keys() - heeded)
     ]
 
 
@@ -116,10 +114,9 @@ def _checked(config: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
     try:
         return UNIFIED.validate_python(config).model_dump(mode="json"), []
     except ValidationError as invalid:
-        return None, [
-            found("config-invalid", where=".".join(map(str, problem["loc"])) or "config.json", message=problem["msg"])
-            for problem in invalid.errors()
-        ]
+        # The first part of a place is only the model that pydantic tried.
+        places = [(".".join(map(str, problem["loc"][1:])), problem["msg"]) for problem in invalid.errors()]
+        return None, [found("config-invalid", where=place or "config.json", message=words) for place, words in places]
 
 
 def _cast(mapped: Mapped, dtype: str | None) -> tuple[Step, ...]:

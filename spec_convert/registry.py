@@ -68,7 +68,7 @@ class Registry:
             others = everybody - {self._manager.get_plugin(plugin.name)}
             try:
                 self._manager.subset_hook_caller("spec_convert_commands", others)(cli=cli)
-            except Exception as reason:
+            except (Exception, SystemExit) as reason:
                 self.plugins[number] = replace(plugin, error=_in_words(reason))
 
     def _admit(self, entry_point: EntryPoint, disabled: frozenset[str]) -> None:

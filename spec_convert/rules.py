@@ -123,6 +123,12 @@ _LAYOUTS = (
         "The checks of the format still apply to the tensors, but its reading of the config may be wrong",
         "Leave --format out unless you know better than the detection",
     ),
+    _warning(
+        "plugin-failed",
+        "A format could not be asked whether the checkpoint is its own",
+        "Its plugin raised an error. The other formats were asked, but the right one may be the one that failed",
+        "Report it to the plugin's author, or leave it out with SPEC_CONVERT_DISABLE",
+    ),
     _error(
         "unclaimed-tensor",
         "A tensor in the file has no place in the format",
@@ -230,15 +236,45 @@ _CONFIGS = (
     ),
     _error(
         "aux-layer-ids",
-        "The layer ids cannot be those of the states that fc fuses",
-        "Servers sort ids and drop repeated ones, so wrong ids permute the inputs of fc without an error",
+        "The layer ids cannot be those of the states that fc fuses, or can be read in two ways",
+        "Servers take them for boundary ids, sort them and drop repeated ones: other states reach fc without an error",
         "Give the boundary ids with --aux-layer-ids",
+    ),
+    _error(
+        "aux-layer-ids-unknown",
+        "Nothing tells which states of the verifier fc fuses",
+        "The trainer of such drafts took other layers than all others do, and released ones may differ again",
+        "Give the boundary ids with --aux-layer-ids, as the training took them",
+    ),
+    _warning(
+        "aux-layer-ids-suspicious",
+        "The layer ids are those of trainers that count one less",
+        "In a unified directory ids count inputs of layers; ids copied from such a trainer select the state before",
+        "Measure the acceptance, or give the ids with --aux-layer-ids",
     ),
     _error(
         "aux-layer-ids-need-verifier",
         "The layer ids depend on the verifier, which was not given",
         "Without ids servers take the default of the verifier at hand, which need not be what was trained",
         "Name the verifier with --verifier",
+    ),
+    _error(
+        "flag-contradicts-dialect",
+        "config.json holds a flag that the code of this format computes otherwise",
+        "Exporters are known to write flags that the training never used, and following the wrong one goes unnoticed",
+        "Give the flag on the command line, or take the key out of config.json when the training did not read it",
+    ),
+    _error(
+        "config-contradicts-itself",
+        "config.json says two different things of one fact",
+        "Which of the two was trained cannot be told",
+        "Keep the one that the training code read, and take the other out",
+    ),
+    _error(
+        "config-contradicts-tensors",
+        "config.json denies tensors that the file holds",
+        "Servers would leave the tensors out, or the flag is wrong: these are two different functions",
+        "Correct the flag if the tensors were trained, or take the tensors out",
     ),
     _error(
         "not-representable",
@@ -262,7 +298,7 @@ _CONFIGS = (
         "needs-the-vllm-plugin",
         "A stock vLLM does not serve this draft",
         "It would drop what it does not know without a word, so the config makes it refuse instead",
-        "Serve it from an environment in which spec_convert brings its vLLM plugin",
+        "Nothing, if you serve it with an engine of your own: the directory is complete",
     ),
 )
 
@@ -281,8 +317,8 @@ _VOCABULARIES = (
     ),
     _error(
         "d2t-ambiguous",
-        "d2t makes sense as offsets and as absolute ids",
-        "The wrong reading maps token i to about 2i",
+        "d2t can be meant in two ways, and nothing tells which",
+        "Offsets read as absolute ids, or zeros that were never filled in, map every token to another one",
         "Rebuild it with t2d beside it: d2t[i] = token[i] - i, t2d[token] = true",
     ),
     _error(
@@ -317,6 +353,12 @@ _REQUESTS = (
         "A flag takes away what the file holds and was trained with",
         "The result computes another function than the checkpoint",
         "Leave the flag out unless this is what you want",
+    ),
+    _error(
+        "flag-not-heeded",
+        "A flag was given that means nothing for this format",
+        "It would be recorded and have no effect: the result is not what was asked for",
+        "Leave the flag out, or check with `spec-convert detect` that the checkpoint is what you think",
     ),
     _error(
         "flag-without-tensors",

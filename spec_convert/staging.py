@@ -8,10 +8,15 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from itertools import chain, count
 from pathlib import Path
 
 from spec_convert.errors import UsageError
+from spec_convert.narration import say
 from spec_convert.tensor import Files
+
+OURS = ("config.json", "conversion.json", "*.safetensors", "*.safetensors.index.json")
 
 
 @contextmanager
@@ -66,14 +71,10 @@ def _refuse_existing(output: Path, force: bool) -> None:
         return
     if not output.is_dir() or output.is_symlink():
         raise UsageError(f"OUTPUT {output} exists and is not a folder", hint="give another OUTPUT folder")
-    inside = os.listdir(output)
-    if inside and not force:
+    if os.listdir(output) and not force:
         raise UsageError(f"OUTPUT {output} exists", hint="`--force` replaces it")
-    if inside and "config.json" not in inside:
-        raise UsageError(
-            f"OUTPUT {output} is no model folder (it has no config.json): even `--force` does not replace it",
-            hint="give another OUTPUT folder, or remove this one yourself",
-        )
+    if any(place.is_relative_to(output) for place in (Path.cwd(), Path.home())):
+        raise UsageError(f"OUTPUT {output} is where you are or live", hint="give a folder of its own")
 
 
 def _claim(partial: Path) -> int:
@@ -93,9 +94,25 @@ def _claim(partial: Path) -> int:
 
 
 def _exchange(partial: Path, output: Path, replaced: Path) -> None:
-    """Give ``partial`` the name ``output``; what had it goes. Killed in between, the old one is in ``replaced``."""
+    """Give ``partial`` the name ``output``. What had that name goes, unless it holds anything that is not ours.
+
+    Killed in between, the old folder is in ``replaced``.
+    """
     shutil.rmtree(replaced, ignore_errors=True)
-    if output.exists() and os.listdir(output):
+    inside = sorted(os.listdir(output)) if output.exists() else []
+    foreign = [name for name in inside if not any(fnmatch(name, ours) for ours in OURS)]
+    if foreign:
+        replaced = _unused(output)
+        say(f"{output} held {foreign[0]}, which no conversion writes: the old folder is kept as {replaced}")
+    if inside:
         os.rename(output, replaced)
     os.rename(partial, output)
-    shutil.rmtree(replaced, ignore_errors=True)
+    if not foreign:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _unused(output: Path) -> Path:
+    """``OUTPUT.replaced``, or the first of ``.replaced-2``, ``-3``, … that does not exist."""
+    first = output.with_name(f"{output.name}.replaced")
+    others = (output.with_name(f"{output.name}.replaced-{number}") for number in count(2))
+    return next(place for place in chain([first], others) if not place.exists())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 from spec_convert.detection import Detection, recognise
-from spec_convert.errors import Refused, Unreadable
+from spec_convert.errors import Refused, Unreadable, UsageError
 from spec_convert.findings import Checked, Finding, Level, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
-from spec_convert.plan import Plan, make_plan
-from spec_convert.tensor import Tensor
+from spec_convert.plan import make_plan
 from spec_convert.tensors import check_finite
 from spec_convert.verifier import Verifier, open_verifier
 
@@ -35,6 +34,8 @@ def validate(
     Problems of a checkpoint are findings in the report, never exceptions; an unreadable ``verifier`` raises Unreadable.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
+    if level not in list(Depth):
+        raise UsageError(f"there is no level `{level}`", hint=f"one of {', '.join(Depth)}")
     depth = Depth(level)
     against = open_verifier(verifier) if verifier is not None else None
     return Report(checked=tuple(_validate_one(str(one), against, depth) for one in sources))
@@ -57,7 +58,7 @@ def _look(detection: Detection, verifier: Verifier | None, depth: Depth) -> list
     plan = make_plan(detection, Request(verifier=verifier))
     findings = [_without_verifier(finding, verifier) for finding in plan.findings]
     if depth is not Depth.HEADERS:
-        findings += check_finite(detection.checkpoint.files, _used(plan))
+        findings += check_finite(detection.checkpoint.files, plan.used)
     if depth is Depth.FORWARD and not errors(findings) and plan.config is not None:
         from spec_convert.forward import forward_findings
 
@@ -70,8 +71,3 @@ def _without_verifier(finding: Finding, verifier: Verifier | None) -> Finding:
     if verifier is None and finding.rule == "aux-layer-ids-need-verifier":
         return replace(finding, level=Level.NOTE)
     return finding
-
-
-def _used(plan: Plan) -> Iterator[Tensor]:
-    names: Iterable[str] = sorted({source for step in plan.steps for source in step.sources})
-    return (plan.detection.checkpoint.tensors[name] for name in names)

@@ -23,6 +23,7 @@ EMBEDDINGS = (
     "language_model.model.embed_tokens.weight",
     "transformer.wte.weight",
 )
+DRAFT_MARKS = ("speculators_model_type", "draft_vocab_size", "eagle_config")  # keys that no full model has
 HEADS = ("lm_head.weight", "language_model.lm_head.weight")
 
 
@@ -71,9 +72,12 @@ class Verifier:
 
     @property
     def head_name(self) -> str:
-        """The output head, or the embedding when config.json says that the two are tied."""
-        tied = self.config.get("tie_word_embeddings") or self.text_config.get("tie_word_embeddings")
-        if tied and not any(name in self.checkpoint for name in HEADS):
+        """The output head; without one the embedding, unless config.json says that the two are not tied.
+
+        Configs leave `tie_word_embeddings` out where true is the default of their class.
+        """
+        said = {self.config.get("tie_word_embeddings"), self.text_config.get("tie_word_embeddings")}
+        if not any(name in self.checkpoint for name in HEADS) and (True in said or False not in said):
             return self.embedding_name
         return self._first(HEADS, "output head")
 
@@ -103,15 +107,19 @@ class Verifier:
 
 def open_verifier(source: str | Path, *, revision: str | None = None) -> Verifier:
     """The verifier at a folder or Hub id; reads nothing but its config.json. Raises Unreadable."""
-    files, _ = locate(source, revision)
+    files, file = locate(source, revision)
+    if file is not None:
+        raise _unusable(source, "is a file, and servers load a model from its folder")
     config = read_config(files)
     if config is None:
-        raise Unreadable(
-            found(
-                "verifier-unusable", where=str(source), message="has no config.json",
-                hint="`--verifier` takes a model folder or a Hub id",
-            )
-        )  # fmt: skip
+        raise _unusable(source, "has no config.json")
+    if marks := [key for key in DRAFT_MARKS if config.get(key) is not None]:
+        raise _unusable(source, f"is itself a draft: its config.json has `{marks[0]}`")
     text = str(source)
     name = os.path.abspath(text) if os.path.exists(text) else text.removeprefix("hf://").partition("@")[0]
     return Verifier(name, files, config)
+
+
+def _unusable(source: str | Path, message: str) -> Unreadable:
+    hint = "`--verifier` takes the full model that the draft was trained for: a model folder or a Hub id"
+    return Unreadable(found("verifier-unusable", where=str(source), message=message, hint=hint))

@@ -48,18 +48,13 @@ def write(
     with staged(output, untouchable=untouchable, force=force) as folder:
         for name in checkpoint.weight_files:
             checkpoint.files.path(name)  # a remote file is downloaded once, rather than read piece by piece
-        if not_finite := list(check_finite(checkpoint.files, _used(plan))):
+        if not_finite := list(check_finite(checkpoint.files, plan.used)):
             raise Refused([*plan.findings, *not_finite])
         _write_weights(plan, folder / WEIGHTS)
         _write_text(folder / "config.json", plan.config_text)
         _write_text(folder / "conversion.json", json.dumps(provenance(), indent=2) + "\n")
         if check is not None:
             check(folder)
-
-
-def _used(plan: Plan) -> list[Tensor]:
-    names = sorted({source for step in plan.steps for source in step.sources})
-    return [plan.detection.checkpoint.tensors[name] for name in names]
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -137,7 +132,9 @@ def _copy_range(source: int, target: int, tensor: Tensor) -> None:
             block = os.pread(source, min(end - start, CHUNK), start)
             _write_all(target, block)
             count = len(block)
-        if count == 0:
+        if count == 0 and by_kernel:  # some file systems copy nothing and call it done
+            by_kernel = False
+        elif count == 0:
             raise damaged(tensor.file, f"ends inside {tensor.name}")
         start += count
 

@@ -146,3 +146,24 @@ def test_every_built_in_format_is_asked_and_only_one_takes_a_checkpoint(eagle: A
         assert [other for other, said in detection.asked.items() if said.confidence] == [name]
         for path in make().folder.iterdir():
             path.unlink()
+
+
+def test_a_format_that_cannot_be_asked_is_left_out_and_named(checkpoint: Checkpoint, registry: Any) -> None:
+    known = registry(acme=Provider(good=weigh(required={"a sign": True})), broken=Broken())
+    detection = recognise(checkpoint, among=known)
+
+    assert detection.format == "good"
+    (finding,) = detection.findings
+    assert (finding.rule, finding.level) == ("plugin-failed", "warning")
+    assert finding.message == "`broken` could not look: KeyError: 'a bug of theirs'"
+
+
+class Broken(Provider):
+    """A plugin whose format raises when it is asked."""
+
+    @hookimpl
+    def spec_convert_formats(self) -> list[Format]:
+        def fail(_: Checkpoint) -> Evidence:
+            raise KeyError("a bug of theirs")
+
+        return [replace(EAGLE, name="broken", recognise=fail)]

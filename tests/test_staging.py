@@ -117,14 +117,29 @@ def test_an_empty_folder_needs_no_force(stage: Stage, output: Path) -> None:
     assert names(output) == ["config.json"]
 
 
-def test_force_does_not_replace_what_is_no_model_folder(stage: Stage, output: Path) -> None:
-    output.mkdir(parents=True)
-    (output / "thesis.tex").write_text("years of work")
+def test_force_keeps_a_folder_that_holds_anything_of_somebody_else(stage: Stage, output: Path) -> None:
+    for content in ("years of work", "more years"):
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "thesis.tex").write_text(content)
+        with stage(output, force=True) as folder:
+            (folder / "config.json").write_text("new")
 
-    with pytest.raises(UsageError, match="no model folder"), stage(output, force=True):
+    assert names(output) == ["config.json"]
+    assert (output.parent / "out.replaced" / "thesis.tex").read_text() == "years of work"
+    assert (output.parent / "out.replaced-2" / "thesis.tex").read_text() == "more years"
+
+
+def test_the_folder_one_stands_in_is_never_replaced(
+    stage: Stage, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_folder(output)
+    (output / "inner").mkdir()
+    monkeypatch.chdir(output / "inner")
+
+    with pytest.raises(UsageError, match="where you are"), stage(output, force=True):
         pass
 
-    assert names(output) == ["thesis.tex"]
+    assert names(output) == ["config.json", "inner"]
 
 
 def test_force_replaces_neither_a_file_nor_a_link(stage: Stage, output: Path, tmp_path: Path) -> None:

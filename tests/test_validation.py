@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spec_convert import validate
-from spec_convert.errors import Unreadable
+from spec_convert.errors import Unreadable, UsageError
 from spec_convert.findings import Level, Report
 
 Make = Callable[..., Any]
@@ -145,7 +145,7 @@ def test_an_unreadable_verifier_is_the_users_mistake(unified: Path, tmp_path: Pa
 
 
 def test_an_unknown_level_is_refused(unified: Path) -> None:
-    with pytest.raises(ValueError, match="deepest"):
+    with pytest.raises(UsageError, match="deepest"):
         validate(unified, level="deepest")
 
 

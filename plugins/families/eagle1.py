@@ -16,10 +16,13 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Layout, Request
 from spec_convert.plugins.families import llama
 from spec_convert.plugins.families.llama import NOT_UNIFIED, is_unified
+from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
+from spec_convert.tensor import FLOATS
 from spec_convert.tensor_map import TensorMap, drop, either, keep, move, refuse
 
 Position = Literal["before_fusion", "after_fusion"]
+FLAGS = frozenset({"layernorms", "fusion_bias", "rope_theta"})
 
 # fmt: off
 FUSION = TensorMap(
@@ -27,13 +30,25 @@ FUSION = TensorMap(
     keep("fc.weight",           shape="hidden 2*hidden"),
 )
 FUSION_BIAS = TensorMap(keep("fc.bias", shape="hidden"))
+BORROWED = TensorMap(
+    refuse("lm_head.weight", because=(
+        "EAGLE-1 borrows the verifier's head and has no place for one of its own: if this is only a copy of the "
+        "verifier's, take it out of the file"
+    )),
+    llama.ROTARY,
+)
 FIRST_LAYER = llama.attention("hidden") + llama.MLP + llama.norms("post_attention_layernorm")
-BODY = TensorMap(FUSION, FIRST_LAYER.under("layers.0."), llama.LATER_LAYER.under("layers.{i:1+}."))
+BODY = TensorMap(FUSION, BORROWED, FIRST_LAYER.under("layers.0."), llama.LATER_LAYER.under("layers.{i:1+}."))
 
 ANOTHER_FUNCTION = "EAGLE-1 has no such norm: with it this is another function (NeMo Automodel's), which servers lack"
+FIRST_NORM = "layers.0.input_layernorm.weight"
 NO_EXTRA_NORMS = TensorMap(
-    refuse("layers.0.input_layernorm.weight", because=ANOTHER_FUNCTION),
-    refuse("norm.weight",                     because=ANOTHER_FUNCTION),
+    refuse(FIRST_NORM,    because=ANOTHER_FUNCTION),
+    refuse("norm.weight", because=ANOTHER_FUNCTION),
+)
+DUMMY_NORM = TensorMap(
+    drop(FIRST_NORM,      because="all ones: the placeholder that vLLM's first EAGLE loader asked for and skipped"),
+    refuse("norm.weight", because=ANOTHER_FUNCTION),
 )
 LAYERNORMS = TensorMap(
     either(
@@ -55,6 +70,7 @@ LAYERNORM_TENSORS = (
 
 TABLES = {
     "body": BODY + NO_EXTRA_NORMS,
+    "placeholder of a first norm": DUMMY_NORM,
     "fusion bias": FUSION_BIAS,
     "query, key and value biases": llama.QKV_BIAS.under("layers.{i:int}."),
 }
@@ -105,10 +121,10 @@ def features(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     """The rows of a plain EAGLE-1 checkpoint: fusion bias and q/k/v biases as the tensors have them."""
-    bias, findings = fusion_bias_rows(checkpoint, request, BIAS_TENSOR, "fc.bias")
+    bias, findings = fusion_bias_rows(checkpoint, request, BIAS_TENSOR)
     if request.layernorms:
-        findings.append(contradiction("--layernorms", "the file holds no layernorm tensors to take them from"))
-    rows = TensorMap(BODY, NO_EXTRA_NORMS, bias, qkv_bias_rows(checkpoint))
+        findings.append(no_layernorms_to_keep())
+    rows = TensorMap(BODY, extra_norm_rows(checkpoint), bias, qkv_bias_rows(checkpoint))
     return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=tuple(findings))
 
 
@@ -116,32 +132,49 @@ def qkv_bias_rows(checkpoint: Checkpoint) -> TensorMap:
     return TABLES["query, key and value biases"] if has_qkv_bias(checkpoint) else TensorMap()
 
 
-def fusion_bias_rows(
-    checkpoint: Checkpoint, request: Request, name: str, target: str
-) -> tuple[TensorMap, list[Finding]]:
+def extra_norm_rows(checkpoint: Checkpoint) -> TensorMap:
+    """The rows for norms that EAGLE-1 does not have: refused, except for a placeholder that holds nothing but ones."""
+    norm = checkpoint.tensors.get(FIRST_NORM)
+    if norm is None or norm.dtype not in FLOATS:
+        return NO_EXTRA_NORMS
+    one = 0x3F80 if norm.dtype == "BF16" else 1  # bfloat16 is read as the 16 bits that it is made of
+    return DUMMY_NORM if (checkpoint.read(FIRST_NORM) == one).all() else NO_EXTRA_NORMS
+
+
+def layernorm_rows(norms: TensorMap, request: Request) -> tuple[TensorMap, list[Finding]]:
+    """The rows of the layernorms in the file. A flag that takes them away is obeyed, and said aloud."""
+    if request.layernorms is not False:
+        return norms, []
+    message = "the layernorms are in the file and trained: without them the draft computes another function"
+    return without(norms), [found("flag-contradicts-tensors", where="--no-layernorms", message=message)]
+
+
+def without(norms: TensorMap) -> TensorMap:
+    return TensorMap(*(drop(row.text, because="--no-layernorms") for row in norms))
+
+
+def no_layernorms_to_keep() -> Finding:
+    return contradiction("--layernorms", "the file holds no layernorm tensors to take them from")
+
+
+def fusion_bias_rows(checkpoint: Checkpoint, request: Request, name: str) -> tuple[TensorMap, list[Finding]]:
     """The row of the fusion bias. The tensor decides; a flag that contradicts it is said aloud, or refused."""
     if name in checkpoint and request.fusion_bias is False:
         rows = TensorMap(drop(name, because="--no-fusion-bias"))
         message = f"{name} is in the file and trained: without it the draft computes another function"
         return rows, [found("flag-contradicts-tensors", where="--no-fusion-bias", message=message)]
     if name in checkpoint:
-        return TensorMap(move(name, target, shape="hidden")), []
+        return TensorMap(move(name, BIAS_TENSOR, shape="hidden")), []
     if request.fusion_bias:
         return TensorMap(), [contradiction("--fusion-bias", f"the file holds no {name} to take it from")]
     return TensorMap(), []
 
 
 def promised_biases(checkpoint: Checkpoint, config: Facts, layer: Facts) -> list[Finding]:
-    """Biases that a unified config says there are and the file lacks. Native configs cannot be believed in this."""
-    promises = {
-        "fusion_bias": (config, any(name in checkpoint for name in ("fc.bias", "fusion_fc.bias"))),
-        "qkv_bias": (layer, has_qkv_bias(checkpoint)),
-    }
-    return [
-        found("missing-tensor", where=facts.where, message=f"says `{key}` is true, and the file holds no such bias")
-        for key, (facts, held) in promises.items()
-        if facts.get(key) is True and not held
-    ]
+    """What a unified config says of biases against the file. Native configs cannot be believed in this."""
+    fusion = {"fusion_bias": any(name in checkpoint for name in ("fc.bias", "fusion_fc.bias"))}
+    attention = {"qkv_bias": has_qkv_bias(checkpoint)} | layer_biases(checkpoint)
+    return broken_promises(config, fusion) + broken_promises(layer, attention)
 
 
 def contradiction(flag: str, message: str) -> Finding:

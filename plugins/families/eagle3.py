@@ -12,27 +12,35 @@ computes in `llama_eagle3.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
-from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Layout
 from spec_convert.plugins.families import llama
+from spec_convert.plugins.families.aux_layers import Convention, aux_layer_ids
+from spec_convert.plugins.families.promises import broken_promises
 from spec_convert.plugins.families.vocabulary import TABLES as VOCABULARY_TABLES
 from spec_convert.plugins.families.vocabulary import read_vocabulary
 from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap, either, keep, move, refuse
 
-Convention = Literal["boundary", "output"]
+FLAGS = frozenset({"norm_before_residual", "aux_layer_ids", "rope_theta"})
 
 # fmt: off
 FIRST_LAYER = TensorMap(
     llama.attention("2*hidden"), llama.MLP,
     llama.norms("hidden_norm", "input_layernorm", "post_attention_layernorm"),
+)
+# SGLang calls the only norm of a later layer's input after the one on the verifier's state.
+LATER_LAYER = TensorMap(
+    llama.attention("hidden"), llama.MLP, llama.norms("post_attention_layernorm"),
+    either(
+        TensorMap(keep("input_layernorm.weight",                        shape="hidden")),
+        TensorMap(move("hidden_norm.weight", "input_layernorm.weight",  shape="hidden")),
+    ),
 )
 FUSION = TensorMap(
     keep("fc.weight",           shape="hidden aux*target"),
@@ -56,7 +64,8 @@ TABLES = {
     "body": TensorMap(
         FUSION,
         either(FIRST_LAYER.under("midlayer.", "layers.0."), FIRST_LAYER.under("layers.0.")),
-        llama.LATER_LAYER.under("layers.{i:1+}."),
+        LATER_LAYER.under("layers.{i:1+}."),
+        llama.ROTARY,
     ),
     "query and key norms (Qwen3 layers)": TensorMap(
         either(llama.QK_NORM.under("midlayer.", "layers.0."), llama.QK_NORM.under("layers.0.")),
@@ -88,6 +97,18 @@ def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
         "no `mask_hidden` (P-EAGLE)": not any(name.endswith("mask_hidden") for name in checkpoint),
         llama.NOT_UNIFIED: not llama.is_unified(checkpoint),
     }
+
+
+def exported_by_modelopt(checkpoint: Checkpoint) -> bool:
+    """ModelOpt's marks: its own switches in `eagle_config`, or a vocabulary map without `t2d`."""
+    nested = checkpoint.get("eagle_config")
+    switches = isinstance(nested, dict) and "use_last_layernorm" in nested
+    return switches or ("d2t" in checkpoint and "t2d" not in checkpoint)
+
+
+def trained_by_torchspec(checkpoint: Checkpoint) -> bool:
+    """TorchSpec's mark. Its files share SpecForge's names, but count layers otherwise and may hold a damaged head."""
+    return checkpoint.get("_torchspec_version") is not None
 
 
 def norms_before_fc(checkpoint: Checkpoint) -> list[TensorMap]:
@@ -152,11 +173,12 @@ def draft_vocabulary(checkpoint: Checkpoint, config: Facts, vocabulary: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """What a dialect's code computes where its config does not say."""
+    """What a dialect's code computes. ``norm_before_residual`` is None where the code does not tell."""
 
     norm_before_residual: bool | None
     norm_output: bool
     convention: Convention
+    has_default_ids: bool = True
 
 
 def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Described:
@@ -168,13 +190,10 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Des
     base, more = llama.envelope(
         draft, config, model_type="eagle3", architecture="Eagle3Speculator", width=size("target")
     )
-    findings += more
-    residual = draft.request.norm_before_residual
-    residual = dialect.norm_before_residual if residual is None else residual
-    if residual is None:
-        findings.append(_residual_unknown())
-    ids, about_ids = aux_layer_ids(draft, config, dialect.convention)
-    findings += [*about_ids, *llama.uneven_layers(draft, "self_attn.q_norm.weight"), *_odd_norms(draft, config)]
+    residual, about_residual = _residual(draft, config, dialect)
+    ids, about_ids = aux_layer_ids(draft, config, dialect.convention, has_default=dialect.has_default_ids)
+    findings += [*more, *about_residual, *about_ids, *llama.uneven_layers(draft, "self_attn.q_norm.weight")]
+    findings += [*_odd_norms(draft, config), *_not_to_be_borrowed(draft, facts, config)]
     if ids is None or residual is None:
         return Described(config=None, findings=tuple(findings))
     own = {
@@ -192,18 +211,49 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Des
 
 
 def _odd_norms(draft: Draft, config: Facts) -> list[Finding]:
-    """Norms before `fc` that config.json promises or other states have and the file lacks, or that have no state."""
-    held = {name for name in draft.mapped.targets if name.startswith("fc_norm.")}
-    promised = any(config.get(key) is True for key in ("fc_norm", "use_aux_norm"))
-    states = {f"fc_norm.{n}.weight" for n in range(draft.mapped.size("aux"))} if held or promised else set()
-    missing = states - held
-    if config.get("norm_before_fc") is True:
-        missing |= {"input_norm.weight"} - draft.mapped.targets.keys()
-    lacks, extra = "config.json or the norms beside it ask for it", "there is no verifier state for it"
+    """Norms before `fc` that config.json promises or denies against the file, or whose number is not that of states."""
+    targets = draft.mapped.targets
+    held = {name for name in targets if name.startswith("fc_norm.")}
+    promised = {"fc_norm": bool(held), "use_aux_norm": bool(held), "norm_before_fc": "input_norm.weight" in targets}
+    states = {f"fc_norm.{n}.weight" for n in range(draft.mapped.size("aux"))} if held else set()
+    lacks, extra = "the other verifier states have one", "there is no verifier state for it"
     return [
-        *(found("missing-tensor", where=name, message=lacks) for name in sorted(missing)),
+        *broken_promises(config, promised),
+        *(found("missing-tensor", where=name, message=lacks) for name in sorted(states - held)),
         *(found("unclaimed-tensor", where=name, message=extra) for name in sorted(held - states)),
     ]
+
+
+def _not_to_be_borrowed(draft: Draft, *parts: Facts) -> list[Finding]:
+    """Tables that the file lacks and that are not the verifier's."""
+    size, targets = draft.mapped.size, draft.mapped.targets
+    embedding, head = "embed_tokens.weight", "lm_head.weight"
+    why = {}
+    if size("target") != size("hidden"):
+        wide = f"the verifier's is {size('target')} wide, the draft {size('hidden')}: it cannot be shared"
+        why = dict.fromkeys((embedding, head), wide)
+    elif embedding in targets and any(part.get("tie_word_embeddings") is True for part in parts):
+        why = {head: "it was tied to the draft's own embedding: servers would take the verifier's head"}
+    return [found("missing-tensor", where=name, message=words) for name, words in why.items() if name not in targets]
+
+
+def said_of_the_residual(draft: Draft, config: Facts) -> bool | None:
+    """`norm_before_residual` as the user gives it, else as config.json does."""
+    key = "norm_before_residual"
+    if draft.request.norm_before_residual is not None or not config.has(key):
+        return draft.request.norm_before_residual
+    return bool(config.require({key: bool})[key])
+
+
+def _residual(draft: Draft, config: Facts, dialect: Dialect) -> tuple[bool | None, list[Finding]]:
+    said, computed = said_of_the_residual(draft, config), dialect.norm_before_residual
+    if said is None:
+        return computed, [] if computed is not None else [_residual_unknown()]
+    if computed is None or said == computed or draft.request.norm_before_residual is not None:
+        return said, []
+    message = f"says norm_before_residual {said}, and the code of this dialect computes with {computed}"
+    hint = "give `--norm-before-residual` or `--no-norm-before-residual`; the wrong one costs acceptance, so measure"
+    return None, [found("flag-contradicts-dialect", where=config.where, message=message, hint=hint)]
 
 
 def _residual_unknown() -> Finding:
@@ -212,60 +262,4 @@ def _residual_unknown() -> Finding:
         message="nothing tells whether the residual is taken before or after hidden_norm",
         hint="`--no-norm-before-residual` for drafts trained with the authors' code, `--norm-before-residual` for "
         "those of speculators' research/eagle3; the wrong one costs most of the acceptance, so measure",
-    )  # fmt: skip
-
-
-def aux_layer_ids(draft: Draft, config: Facts, convention: Convention) -> tuple[list[int] | None, list[Finding]]:
-    """Boundary ids of the verifier states that `fc` fuses: given by flag, by config.json, or the convention's default.
-
-    "boundary": id k is the input of layer k (SafeAILab, vLLM, speculators; default 2, N//2, N-3). "output": id k is
-    the output of layer k, one less (SpecForge, ModelOpt; default 1, N//2-1, N-4). Unified configs hold boundary ids.
-    """
-    count, verifier = draft.mapped.size("aux"), draft.request.verifier
-    layers = verifier.num_hidden_layers if verifier else None
-    given = _ids_in_config(config)
-    shift = 1 if convention == "output" else 0
-    if draft.request.aux_layer_ids is not None:
-        ids, origin = list(draft.request.aux_layer_ids), "--aux-layer-ids"
-    elif given is not None:
-        ids, origin = [i + shift for i in given], config.where
-    elif layers is None:
-        return None, [_ids_need_verifier()]
-    else:
-        ids, origin = [2, layers // 2, layers - 3], "the convention's default"
-    if problem := _ids_problem(ids, count, layers):
-        hint = "`--aux-layer-ids A,B,C` gives the boundary ids: k for the state that enters layer k"
-        return None, [found("aux-layer-ids", where=origin, message=f"layer ids {ids}: {problem}", hint=hint)]
-    return ids, []
-
-
-def _ids_in_config(config: Facts) -> list[int] | None:
-    key = "eagle_aux_hidden_state_layer_ids"
-    nested = config.get("eagle_config")
-    places = [config.values, nested] if isinstance(nested, dict) else [config.values]
-    found_ids = next((place[key] for place in places if place.get(key)), None)
-    if found_ids is None:
-        return None
-    if not isinstance(found_ids, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in found_ids):
-        raise Refused(
-            [found("config-key-invalid", where=config.where, message=f"`{key}` is {found_ids!r}, no list of layers")]
-        )
-    return found_ids
-
-
-def _ids_problem(ids: list[int], count: int, layers: int | None) -> str | None:
-    if len(ids) != count:
-        return f"fc fuses {count} states"
-    if any(a >= b for a, b in pairwise(ids)):
-        return "not strictly increasing: servers sort them and drop repeated ones, which permutes the inputs of fc"
-    if ids[0] < 0 or (layers is not None and ids[-1] > layers):
-        return f"outside the verifier's {layers} layers"
-    return None
-
-
-def _ids_need_verifier() -> Finding:
-    return found(
-        "aux-layer-ids-need-verifier", where="config.json",
-        message="has no layer ids: their default depends on how many layers the verifier has",
-        hint="name it with `--verifier`",
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,14 @@ from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
-from spec_convert.formats import Draft, Request
+from spec_convert.formats import Draft
+from spec_convert.plugins.families.neutral import not_neutral
+from spec_convert.plugins.families.rope import rope
 from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor import FLOATS
 from spec_convert.tensor_map import TensorMap, drop, keep
 
-DEFAULT_ROPE_THETA = 10000.0  # what every implementation uses when config.json does not say: a fact of the training
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 PROPOSED_TOKENS = 3
 VOCABULARY_MAPS = ("d2t", "t2d")  # whole numbers and marks, checked by value where they are read
@@ -27,9 +27,11 @@ MLP = TensorMap(
     keep("mlp.{p:gate_proj|up_proj}.weight", shape="inner hidden"),
     keep("mlp.down_proj.weight",             shape="hidden inner"),
 )
-OUTPUT = TensorMap(
+ROTARY = TensorMap(
+    drop("rotary_emb.inv_freq", because="recomputed from rope_theta"),
+)
+OUTPUT = ROTARY.under("self_attn.") + TensorMap(
     keep("self_attn.o_proj.weight",          shape="hidden heads*head_dim"),
-    drop("self_attn.rotary_emb.inv_freq", because="recomputed from rope_theta"),
 )
 QKV_BIAS = TensorMap(
     keep("self_attn.q_proj.bias",            shape="heads*head_dim"),
@@ -94,6 +96,7 @@ def uneven_layers(draft: Draft, part: str) -> list[Finding]:
 def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tuple[dict[str, Any], list[Finding]]:
     """The `transformer_layer_config` that all Llama-like drafts share, and what there is to say about it."""
     theta, scaling, findings = rope(facts, draft.request)
+    findings += not_neutral(*{part.where: part for part in (Facts.of(draft.checkpoint), facts)}.values())
     named = facts.require({"hidden_act": str, "rms_norm_eps": float})
     size = draft.mapped.size
     layers = layers_in_file(draft)
@@ -122,45 +125,6 @@ def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tu
         "tie_word_embeddings": False,
     }
     return config, findings
-
-
-def rope(facts: Facts, request: Request) -> tuple[float, dict[str, Any] | None, list[Finding]]:
-    """Base and scaling of the rotary embedding, from the old keys or transformers 5's `rope_parameters`."""
-    key = "rope_parameters" if facts.get("rope_parameters") else "rope_scaling"
-    given = facts.part(key) if facts.get(key) else Facts({}, facts.where)
-    scaling = _scaling(given)
-    if request.rope_theta is not None:
-        return request.rope_theta, scaling, []
-    for source in (facts, given):
-        if source.has("rope_theta"):
-            return source.require({"rope_theta": float})["rope_theta"], scaling, []
-    note = found(
-        "rope-theta-absent", where=facts.where,
-        message=f"has no rope_theta: the draft was trained with {DEFAULT_ROPE_THETA:g}",
-        hint="`--rope-theta` overrides it when you know better",
-    )  # fmt: skip
-    return DEFAULT_ROPE_THETA, scaling, [note]
-
-
-def _scaling(given: Facts) -> dict[str, Any] | None:
-    """How the rotary frequencies are changed, or None. Raises Refused when it does not say in which way."""
-    values = {key: value for key, value in given.values.items() if key != "rope_theta"}
-    kind = values.get("rope_type", values.get("type"))
-    if not values or kind == "default":
-        return None
-    if not isinstance(kind, str):
-        message = f"has {', '.join(values)} and no `rope_type` that says what they mean"
-        raise Refused([found("config-key-invalid", where=given.where, message=message)])
-    _refuse_infinities(values, given.where)
-    return values
-
-
-def _refuse_infinities(scaling: Mapping[str, Any], where: str) -> None:
-    """JSON has no infinite numbers, but Python reads 1e999 as one: it would come out as something nobody else reads."""
-    try:
-        json.dumps(scaling, allow_nan=False)
-    except ValueError:
-        raise Refused([found("config-key-invalid", where=where, message="holds a number that is not finite")]) from None
 
 
 def envelope(

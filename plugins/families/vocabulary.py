@@ -61,6 +61,7 @@ class Vocabulary:
 def read_vocabulary(checkpoint: Checkpoint, vocabulary: int, draft_vocabulary: int) -> Vocabulary:
     """The rows that fit this checkpoint's vocabulary map. Raises Refused when its values cannot be trusted."""
     if draft_vocabulary == vocabulary:
+        _refuse_unless_it_maps_nothing(checkpoint, vocabulary)
         return Vocabulary(rows=FULL)
     if draft_vocabulary > vocabulary:
         _refuse("draft-vocabulary-too-large", "config.json", f"{draft_vocabulary} draft tokens for {vocabulary} tokens")
@@ -72,6 +73,8 @@ def read_vocabulary(checkpoint: Checkpoint, vocabulary: int, draft_vocabulary: i
     _refuse_odd_types(checkpoint, vocabulary, draft_vocabulary)
     d2t = checkpoint.read("d2t").astype("int64")
     t2d = _marks(checkpoint) if "t2d" in checkpoint else None
+    if t2d is None and not d2t.any():
+        _refuse("d2t-ambiguous", "d2t", "holds nothing but zeros: the first tokens, or a table never filled", _REBUILD)
     if _is_absolute(d2t, t2d, vocabulary):
         note = found("d2t-absolute", where="d2t", message="holds absolute ids: stored as offsets")
         if t2d is None:
@@ -84,6 +87,22 @@ def read_vocabulary(checkpoint: Checkpoint, vocabulary: int, draft_vocabulary: i
 
 
 _REBUILD = "rebuild the map from the list of kept tokens: d2t[i] = token[i] - i, t2d[token] = true"
+
+
+def _refuse_unless_it_maps_nothing(checkpoint: Checkpoint, vocabulary: int) -> None:
+    """At full vocabulary the maps are dropped, which is right only for the identity, as offsets or as absolute ids."""
+    import numpy as np
+
+    _refuse_odd_types(checkpoint, vocabulary, vocabulary)
+    if "d2t" in checkpoint:
+        d2t = checkpoint.read("d2t")
+        if d2t.any() and not np.array_equal(d2t, np.arange(vocabulary)):
+            _refuse("d2t-inconsistent", "d2t", "permutes a full vocabulary, which no server does", _REORDER)
+    if "t2d" in checkpoint and not _marks(checkpoint).all():
+        _refuse("d2t-inconsistent", "t2d", "leaves tokens out of a vocabulary that is said to be full", _REBUILD)
+
+
+_REORDER = "put the rows of lm_head into the verifier's order, or check vocab_size and draft_vocab_size"
 
 
 def _is_absolute(d2t: np.ndarray, t2d: np.ndarray | None, vocabulary: int) -> bool:

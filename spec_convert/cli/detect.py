@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from spec_convert.cli.output import json_option, show, show_json
-from spec_convert.errors import Exit
+from spec_convert.cli.output import json_option, show, show_findings, show_json
+from spec_convert.errors import Exit, Refused
 
 
 @click.command(short_help="Recognise the format of a draft.")
@@ -19,7 +21,13 @@ def detect(source: str, revision: str | None, as_json: bool) -> Exit:
     """
     from spec_convert.detection import detect as recognise
 
-    detection = recognise(source, revision=revision)
+    try:
+        detection = recognise(source, revision=revision)
+    except Refused as refusal:
+        if as_json:
+            show_json(_refusal(source, refusal))
+        raise
+    show_findings(detection.findings)
     answer = detection.to_json()
     if as_json:
         show_json(answer)
@@ -33,3 +41,10 @@ def detect(source: str, revision: str | None, as_json: bool) -> Exit:
     if answer["also_possible"]:
         show(f"  also possible: {', '.join(answer['also_possible'])}")
     return Exit.CLEAN
+
+
+def _refusal(source: str, refusal: Refused) -> dict[str, Any]:
+    """The same keys as an answer, so that a script can tell why there is none."""
+    findings = [finding.to_json() for finding in refusal.findings]
+    nothing = {"format": None, "confidence": 0.0, "evidence": {"for": [], "against": []}, "features": {}}
+    return nothing | {"source": source, "findings": findings}

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 import click
@@ -31,7 +32,18 @@ def show(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    show(json.dumps(value, indent=2))
+    show(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities, but published configs hold some: they are shown as text."""
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

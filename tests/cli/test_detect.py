@@ -73,3 +73,17 @@ def test_terminal_escapes_of_a_config_reach_the_terminal_spelled_out(cli: Any, e
 def test_json_is_the_same_whether_anybody_narrates_or_not(cli: Any, eagle: Any) -> None:
     folder = eagle().write()
     assert json.loads(cli("-q", "detect", folder, "--json").out) == cli("detect", folder, "--json").json
+
+
+def test_detect_as_json_says_why_there_is_no_answer(cli: Any, eagle: Any) -> None:
+    draft = eagle()
+    draft.tensors = {"something.else": torch.zeros(3)}
+    ran = cli("detect", draft.write(), "--json")
+    assert (ran.code, ran.json["format"], ran.json["confidence"]) == (1, None, 0.0)
+    assert ran.json["findings"][0]["rule"] == "unknown-format"
+
+
+def test_inspect_as_json_stays_json_beside_numbers_that_json_lacks(cli: Any, eagle: Any) -> None:
+    draft = eagle(limit=[0.0, float("inf")], nothing=float("nan"))
+    config = cli("inspect", draft.write(), "--json").json["config"]
+    assert (config["limit"], config["nothing"]) == ([0.0, "inf"], "nan")

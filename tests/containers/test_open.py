@@ -275,3 +275,10 @@ print(sorted({"numpy", "torch", "huggingface_hub", "pydantic", "safetensors", "z
     seconds, heavy = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert float(seconds) < 0.05
     assert heavy == "[]"
+
+
+def test_a_prefix_repeated_thousands_of_times_is_only_a_long_name(tmp_path: Path) -> None:
+    name = "module." * 3000 + "fc.weight"
+    header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert list(open_checkpoint(tmp_path)) == ["fc.weight"]

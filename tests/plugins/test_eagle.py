@@ -126,10 +126,31 @@ def test_layernorms_are_not_made_up_on_request(eagle: Make) -> None:
 @pytest.mark.parametrize("norm", ["layers.0.input_layernorm.weight", "norm.weight"])
 def test_norms_that_eagle_does_not_have_are_refused_with_the_reason(eagle: Make, norm: str) -> None:
     draft = eagle()
-    draft.tensors[norm] = torch.ones(16)
+    draft.tensors[norm] = torch.full((16,), 1.5)
     refused = draft.refusal()["refused-tensor"]
     assert refused.where == norm
     assert "another function" in refused.message
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_first_norm_of_nothing_but_ones_is_a_placeholder_and_dropped(eagle: Make, dtype: torch.dtype) -> None:
+    draft = eagle()
+    draft.tensors["layers.0.input_layernorm.weight"] = torch.ones(16, dtype=dtype)
+    assert "placeholder" in draft.convert(validate=True).dropped["layers.0.input_layernorm.weight"]
+
+
+def test_a_first_norm_with_a_single_trained_number_is_no_placeholder(eagle: Make) -> None:
+    draft = eagle()
+    draft.tensors["layers.0.input_layernorm.weight"] = torch.ones(16).index_fill(0, torch.tensor([5]), 1.25)
+    assert "refused-tensor" in draft.refusal()
+
+
+def test_a_head_of_its_own_is_refused_with_what_to_do(eagle: Make) -> None:
+    draft = eagle()
+    draft.tensors["lm_head.weight"] = torch.ones(32, 16)
+    refused = draft.refusal()["refused-tensor"]
+    assert refused.where == "lm_head.weight"
+    assert "take it out" in refused.message
 
 
 def test_without_num_key_value_heads_every_head_has_its_own(eagle: Make) -> None:
@@ -162,55 +183,11 @@ def test_a_fact_of_the_wrong_kind_is_refused(eagle: Make, key: str, value: objec
     assert key in eagle(**{key: value}).refusal()["config-key-invalid"].message
 
 
-def test_an_absent_rope_base_is_the_10000_it_was_trained_with(eagle: Make) -> None:
-    converted = eagle(rope_theta=...).convert()
-    assert converted.layer["rope_theta"] == 10000.0
-    assert converted.findings["rope-theta-absent"].level == "note"
-
-
-def test_the_rope_base_given_by_flag_wins(eagle: Make) -> None:
-    assert eagle().convert(rope_theta=123.0).layer["rope_theta"] == 123.0
-
-
-def test_the_rope_parameters_of_transformers_5_are_read(eagle: Make) -> None:
-    parameters = {"rope_type": "default", "rope_theta": 250000.0}
-    layer = eagle(rope_theta=..., rope_parameters=parameters).convert(validate=True).layer
-    assert (layer["rope_theta"], layer["rope_scaling"]) == (250000.0, None)
-
-
-@pytest.mark.parametrize("spelling", ["rope_type", "type"])
-def test_a_scaling_that_scales_nothing_is_left_out(eagle: Make, spelling: str) -> None:
-    assert eagle(rope_scaling={spelling: "default"}).convert().layer["rope_scaling"] is None
-
-
-@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
-def test_the_scaling_of_llama3_is_kept(eagle: Make, key: str) -> None:
-    scaling = {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }  # fmt: skip
-    assert eagle(**{key: scaling}).convert(validate=True).layer["rope_scaling"] == scaling
-
-
-def test_a_rope_base_of_transformers_5_that_is_none_is_refused(eagle: Make) -> None:
-    draft = eagle(rope_theta=..., rope_parameters={"rope_type": "default", "rope_theta": "large"})
-    assert "rope_theta" in draft.refusal()["config-key-invalid"].message
-
-
-def test_a_scaling_that_does_not_say_its_kind_is_refused(eagle: Make) -> None:
-    parameters = {"full_attention": {"rope_type": "default", "rope_theta": 1e6}}
-    assert "rope_type" in eagle(rope_parameters=parameters).refusal()["config-key-invalid"].message
-
-
-def test_a_scaling_by_no_finite_number_is_refused(eagle: Make) -> None:
-    draft = eagle(rope_scaling={"rope_type": "yarn", "factor": float("inf")})
-    assert "rope_scaling" in draft.refusal()["config-key-invalid"].where
-
-
-def test_rotary_frequencies_in_the_file_are_dropped_for_a_reason(eagle: Make) -> None:
+@pytest.mark.parametrize("name", ["layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"])
+def test_rotary_frequencies_in_the_file_are_dropped_for_a_reason(eagle: Make, name: str) -> None:
     draft = eagle()
-    draft.tensors["layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
-    assert draft.convert().dropped == {"layers.0.self_attn.rotary_emb.inv_freq": "recomputed from rope_theta"}
+    draft.tensors[name] = torch.ones(3)
+    assert draft.convert().dropped == {name: "recomputed from rope_theta"}
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])

@@ -41,8 +41,37 @@ def test_a_layer_called_layers_0_leaves_the_residual_open(eagle3: Make) -> None:
 
 @pytest.mark.parametrize("said", [True, False])
 def test_the_flag_settles_the_residual(eagle3: Make, said: bool) -> None:
-    converted = eagle3(prefix="layers.0.").convert(norm_before_residual=said, validate=True)
+    draft = eagle3(prefix="layers.0.")
+    converted = draft.convert(norm_before_residual=said, aux_layer_ids=[3, 5, 6], validate=True)
     assert converted.config["norm_before_residual"] is said
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_where_the_names_leave_the_residual_open_the_config_settles_it(eagle3: Make, said: bool) -> None:
+    draft = eagle3(prefix="layers.0.", norm_before_residual=said)
+    assert draft.convert(aux_layer_ids=[3, 5, 6]).config["norm_before_residual"] is said
+    assert draft.convert(aux_layer_ids=[3, 5, 6], norm_before_residual=not said).config["norm_before_residual"] != said
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "LlamaForCausalLMEagle3"])
+def test_a_residual_other_than_the_authors_code_computes_is_refused(eagle3: Make, architecture: str) -> None:
+    draft = eagle3(norm_before_residual=True, architectures=[architecture])
+    assert "--no-norm-before-residual" in draft.refusal()["flag-contradicts-dialect"].hint
+    assert draft.convert(norm_before_residual=True).config["norm_before_residual"] is True
+    assert draft.convert(norm_before_residual=False).config["norm_before_residual"] is False
+
+
+def test_a_residual_that_the_config_repeats_passes(eagle3: Make) -> None:
+    assert eagle3(norm_before_residual=False, norm_output=False).convert(validate=True).findings == {}
+
+
+def test_a_residual_that_is_neither_true_nor_false_is_refused(eagle3: Make) -> None:
+    assert "norm_before_residual" in eagle3(norm_before_residual="no").refusal()["config-key-invalid"].message
+
+
+@pytest.mark.parametrize("said", [True, "yes"])
+def test_a_normed_state_that_the_authors_code_never_feeds_back_is_refused(eagle3: Make, said: object) -> None:
+    assert "norm_output" in eagle3(norm_output=said).refusal()["flag-contradicts-dialect"].message
 
 
 def test_both_spellings_of_the_first_layer_in_one_file_are_refused(eagle3: Make) -> None:
@@ -55,56 +84,6 @@ def test_a_second_layer_is_kept(eagle3: Make) -> None:
     converted = eagle3(layers=2).convert(validate=True)
     assert converted.layer["num_hidden_layers"] == 2
     assert "layers.1.input_layernorm.weight" in converted.tensors
-
-
-def test_the_default_layer_ids_are_the_authors(eagle3: Make) -> None:
-    assert eagle3().convert().config["eagle_aux_hidden_state_layer_ids"] == [2, 4, 5]
-
-
-def test_default_layer_ids_that_collapse_are_refused(eagle3: Make, make_verifier: Make) -> None:
-    refused = eagle3().refusal(verifier=make_verifier("shallow", num_hidden_layers=6))["aux-layer-ids"]
-    assert "[2, 3, 3]" in refused.message
-    assert "--aux-layer-ids" in refused.hint
-
-
-def test_the_flag_gives_layer_ids_to_a_verifier_whose_default_ids_collapse(eagle3: Make, make_verifier: Make) -> None:
-    shallow = make_verifier("shallow", num_hidden_layers=6)
-    converted = eagle3().convert(verifier=shallow, aux_layer_ids=[1, 3, 5])
-    assert converted.config["eagle_aux_hidden_state_layer_ids"] == [1, 3, 5]
-
-
-def test_the_flag_wins_over_the_config(eagle3: Make) -> None:
-    draft = eagle3(eagle_config={"eagle_aux_hidden_state_layer_ids": [1, 2, 3]})
-    assert draft.convert(aux_layer_ids=[0, 4, 8]).config["eagle_aux_hidden_state_layer_ids"] == [0, 4, 8]
-
-
-@pytest.mark.parametrize("ids", [[1], [0, 2, 4, 6]])
-def test_any_number_of_verifier_states_is_fused_when_ids_are_given(eagle3: Make, ids: list[int]) -> None:
-    converted = eagle3(states=len(ids), eagle_aux_hidden_state_layer_ids=ids).convert(validate=True)
-    assert converted.layer["num_aux_hidden_states"] == len(ids)
-    assert load_draft(converted.output).fc.in_features == len(ids) * 16
-
-
-@pytest.mark.parametrize("states", [1, 2, 4])
-def test_other_than_three_states_have_no_default_ids(eagle3: Make, states: int) -> None:
-    assert f"fuses {states} " in eagle3(states=states).refusal()["aux-layer-ids"].message
-
-
-@pytest.mark.parametrize("ids", [[2, 2, 5], [5, 4, 2], [-1, 4, 5], [2, 4, 9]])
-def test_layer_ids_that_servers_would_read_otherwise_are_refused(eagle3: Make, ids: list[int]) -> None:
-    draft = eagle3(eagle_aux_hidden_state_layer_ids=ids)
-    assert str(ids) in draft.refusal()["aux-layer-ids"].message
-    assert draft.refusal(aux_layer_ids=ids)["aux-layer-ids"].where == "--aux-layer-ids"
-
-
-@pytest.mark.parametrize("ids", ["2,4,5", [2, True, 5], [2.0, 4, 5], {"0": 2}])
-def test_layer_ids_that_are_no_list_of_numbers_are_refused(eagle3: Make, ids: object) -> None:
-    assert "config-key-invalid" in eagle3(eagle_aux_hidden_state_layer_ids=ids).refusal()
-
-
-def test_a_verifier_without_a_layer_count_is_named_as_the_cause(eagle3: Make, make_verifier: Make) -> None:
-    with pytest.raises(Exception, match="num_hidden_layers"):
-        eagle3().convert(verifier=make_verifier("nameless", num_hidden_layers=...))
 
 
 def test_query_and_key_norms_make_it_a_qwen3_layer(eagle3: Make) -> None:
@@ -172,6 +151,46 @@ def test_a_verifier_wider_than_the_draft_needs_its_width_in_the_config(eagle3: M
     converted = draft.convert(verifier=make_verifier("wide", hidden_size=24), validate=True)
     assert converted.config["target_hidden_size"] == 24
     assert "hidden_size" in draft.refusal()["verifier-mismatch"].message
+
+
+def test_tables_that_the_verifier_has_in_another_width_must_be_in_the_file(eagle3: Make, make_verifier: Make) -> None:
+    draft = eagle3(target_hidden_size=24, draft_vocab_size=32)
+    draft.tensors |= {"fc.weight": torch.ones(16, 72), "embed_tokens.weight": torch.ones(32, 16)}
+    wide = make_verifier("wide", hidden_size=24)
+    del draft.tensors["lm_head.weight"], draft.tensors["d2t"], draft.tensors["t2d"]
+    assert draft.refusal(verifier=wide)["missing-tensor"].where == "lm_head.weight"
+    draft.tensors["lm_head.weight"] = draft.tensors.pop("embed_tokens.weight")
+    assert draft.refusal(verifier=wide)["missing-tensor"].where == "embed_tokens.weight"
+
+
+def test_a_head_that_was_tied_to_an_embedding_of_its_own_is_not_the_verifiers(eagle3: Make) -> None:
+    draft = eagle3(tie_word_embeddings=True, draft_vocab_size=32)
+    del draft.tensors["lm_head.weight"], draft.tensors["d2t"], draft.tensors["t2d"]
+    assert "lm_head.weight" not in draft.convert(validate=True).tensors
+    draft.tensors["embed_tokens.weight"] = torch.ones(32, 16)
+    assert "tied" in draft.refusal()["missing-tensor"].message
+
+
+def test_the_norm_of_a_later_layer_may_be_called_hidden_norm(eagle3: Make) -> None:
+    draft = eagle3(layers=2)
+    draft.tensors["layers.1.hidden_norm.weight"] = norm = draft.tensors.pop("layers.1.input_layernorm.weight")
+    converted = draft.convert(validate=True)
+    assert torch.equal(converted.tensors["layers.1.input_layernorm.weight"], norm)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_later_layer_has_this_norm_once(eagle3: Make, count: int) -> None:
+    draft = eagle3(layers=2)
+    norm = draft.tensors.pop("layers.1.input_layernorm.weight")
+    names = ("layers.1.input_layernorm.weight", "layers.1.hidden_norm.weight")[:count]
+    draft.tensors |= {name: norm.clone() for name in names}
+    assert {0: "missing-tensor", 2: "two-spellings"}[count] in draft.refusal()
+
+
+def test_rotary_frequencies_beside_the_layers_are_dropped(eagle3: Make) -> None:
+    draft = eagle3()
+    draft.tensors["rotary_emb.inv_freq"] = torch.ones(3)
+    assert "rotary_emb.inv_freq" in draft.convert().dropped
 
 
 def test_a_float16_file_is_written_as_float16_whatever_the_config_says(eagle3: Make) -> None:

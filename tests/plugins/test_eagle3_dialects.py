@@ -17,22 +17,6 @@ def per_state(draft: Any, count: int = 3) -> Any:
     return draft
 
 
-def test_specforge_ids_count_outputs_and_become_boundary_ids(specforge: Make) -> None:
-    converted = specforge(eagle_config={"eagle_aux_hidden_state_layer_ids": [1, 4, 6]}).convert(validate=True)
-    assert converted.conversion.format == "eagle3-specforge"
-    assert converted.config["eagle_aux_hidden_state_layer_ids"] == [2, 5, 7]
-
-
-def test_ids_given_by_flag_are_boundary_ids_already(specforge: Make) -> None:
-    draft = specforge(eagle_config={"eagle_aux_hidden_state_layer_ids": [1, 4, 6]})
-    assert draft.convert(aux_layer_ids=[1, 4, 6]).config["eagle_aux_hidden_state_layer_ids"] == [1, 4, 6]
-
-
-def test_the_last_output_of_the_verifier_is_its_last_boundary(specforge: Make) -> None:
-    draft = specforge(eagle_config={"eagle_aux_hidden_state_layer_ids": [1, 4, 7]})
-    assert draft.convert().config["eagle_aux_hidden_state_layer_ids"] == [2, 5, 8]
-
-
 def test_specforge_may_call_the_layer_layers_0(specforge: Make) -> None:
     assert specforge(prefix="layers.0.").convert().config["norm_before_residual"] is False
 
@@ -78,7 +62,12 @@ def test_a_norm_without_its_state_is_refused(specforge: Make) -> None:
 
 @pytest.mark.parametrize("key", ["fc_norm", "use_aux_norm"])
 def test_norms_that_the_config_promises_and_the_file_lacks_are_refused(specforge: Make, key: str) -> None:
-    assert "fc_norm" in specforge(**{key: True}).refusal()["missing-tensor"].where
+    assert f"`{key}` is true" in specforge(**{key: True}).refusal()["missing-tensor"].message
+
+
+@pytest.mark.parametrize("key", ["fc_norm", "use_aux_norm"])
+def test_norms_that_the_config_denies_and_the_file_holds_are_refused(specforge: Make, key: str) -> None:
+    assert f"`{key}` is false" in per_state(specforge(**{key: False})).refusal()["config-contradicts-tensors"].message
 
 
 def test_one_norm_before_fc_is_kept(specforge: Make) -> None:
@@ -130,6 +119,11 @@ def test_an_architecture_that_nobody_knows_is_refused_with_the_nearest(eagle3: M
     message = eagle3(architectures=["SomethingElse"]).refusal()["unknown-format"].message
     assert "SomethingElse" in message
     assert "eagle3" in message
+
+
+@pytest.mark.parametrize("more", [{}, {"eagle_config": {"use_last_layernorm": True}}])
+def test_torchspecs_drafts_are_taken_for_nobody_elses(specforge: Make, more: dict[str, Any]) -> None:
+    assert "TorchSpec" in specforge(_torchspec_version="0.1", **more).refusal()["unknown-format"].message
 
 
 def test_a_parallel_draft_is_not_taken_for_eagle3(eagle3: Make) -> None:

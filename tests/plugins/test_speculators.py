@@ -105,9 +105,29 @@ def test_a_directory_without_a_layer_config_is_refused(unified: Make) -> None:
     assert "transformer_layer_config" in unified(transformer_layer_config=...).refusal()["config-key-missing"].message
 
 
-@pytest.mark.parametrize(("key", "norm"), [("fc_norm", "fc_norm.0.weight"), ("norm_before_fc", "input_norm.weight")])
-def test_norms_that_it_promises_and_lacks_are_refused(unified: Make, key: str, norm: str) -> None:
-    assert unified(**{key: True}).refusal()["missing-tensor"].where.startswith(norm.partition(".")[0])
+@pytest.mark.parametrize("key", ["fc_norm", "norm_before_fc"])
+def test_norms_that_it_promises_and_lacks_are_refused(unified: Make, key: str) -> None:
+    assert f"`{key}` is true" in unified(**{key: True}).refusal()["missing-tensor"].message
+
+
+def test_a_norm_that_it_denies_and_holds_is_refused(unified: Make) -> None:
+    draft = unified(norm_before_fc=False)
+    draft.tensors["input_norm.weight"] = torch.ones(48)
+    assert "norm_before_fc" in draft.refusal()["config-contradicts-tensors"].message
+
+
+@pytest.mark.parametrize("key", ["attention_bias", "mlp_bias"])
+def test_biases_that_its_layers_promise_and_lack_are_refused(unified: Make, key: str) -> None:
+    assert key in unified(layer={key: True}).refusal()["missing-tensor"].message
+
+
+def test_norms_of_queries_and_keys_that_its_layer_type_promises_are_not_left_to_the_server(unified: Make) -> None:
+    assert "qwen3" in unified(layer={"model_type": "qwen3"}).refusal()["missing-tensor"].message
+
+
+@pytest.mark.parametrize("flags", [{"layernorms": False}, {"fusion_bias": True}])
+def test_flags_of_eagle1_mean_nothing_for_a_unified_eagle3(unified: Make, flags: dict[str, bool]) -> None:
+    assert "`eagle3`" in unified().refusal(**flags)["flag-not-heeded"].message
 
 
 @pytest.mark.parametrize("methods", [None, [], {}, [{}], ["greedy"], 5])
@@ -155,6 +175,48 @@ def test_attention_biases_that_it_promises_and_lacks_are_refused(unified_eagle: 
     draft = unified_eagle()
     draft.config["transformer_layer_config"]["qkv_bias"] = True
     assert "qkv_bias" in draft.refusal()["missing-tensor"].message
+
+
+def test_a_fusion_bias_that_it_denies_and_holds_is_refused(unified_eagle: Make) -> None:
+    assert "fusion_bias" in unified_eagle(fusion_bias=False).refusal()["config-contradicts-tensors"].message
+
+
+def test_attention_biases_that_it_denies_and_holds_are_refused(unified_eagle: Make) -> None:
+    draft = unified_eagle()
+    rows = {"q": 24, "k": 12, "v": 12}
+    draft.tensors |= {f"layers.0.self_attn.{part}_proj.bias": torch.ones(count) for part, count in rows.items()}
+    assert "qkv_bias" in draft.refusal()["config-contradicts-tensors"].message
+
+
+def test_a_norm_of_ones_is_no_placeholder_in_a_unified_directory(unified_eagle: Make) -> None:
+    draft = unified_eagle()
+    draft.tensors["layers.0.input_layernorm.weight"] = torch.ones(16)
+    assert draft.refusal()["refused-tensor"].where == "layers.0.input_layernorm.weight"
+
+
+def test_no_layernorms_drops_them_with_a_warning(unified_eagle: Make) -> None:
+    converted = unified_eagle().convert(layernorms=False, validate=True)
+    assert set(converted.dropped.values()) == {"--no-layernorms"}
+    assert "flag-contradicts-tensors" in converted.findings
+    assert (converted.config["layernorms"], converted.config["layernorm_position"]) == (False, None)
+
+
+def test_no_layernorms_drops_those_behind_the_fusion_too(unified_eagle: Make) -> None:
+    draft = unified_eagle(layernorm_position="after_fusion").rename("hidden_layernorm.", "layers.0.input_layernorm.")
+    assert "layers.0.input_layernorm.weight" in draft.convert().tensors
+    assert len(draft.convert(layernorms=False, validate=True).dropped) == 3
+
+
+def test_layernorms_are_not_made_up_on_request(unified_eagle: Make) -> None:
+    draft = unified_eagle(layernorms=False, layernorm_position=None)
+    for name in ("embed_layernorm.weight", "hidden_layernorm.weight", "lm_head_layernorm.weight"):
+        del draft.tensors[name]
+    assert "flag-without-tensors" in draft.refusal(layernorms=True)
+
+
+def test_flags_of_eagle3_mean_nothing_for_a_unified_eagle1(unified_eagle: Make) -> None:
+    refused = unified_eagle().refusal(aux_layer_ids=[1, 2, 3])["flag-not-heeded"]
+    assert refused.where == "--aux-layer-ids"
 
 
 @pytest.mark.parametrize("position", ["in_the_middle", 7, ["before_fusion"], {}])

@@ -159,6 +159,39 @@ def test_a_map_that_maps_nothing_is_dropped_because_servers_fail_on_it(full: Any
     assert {"d2t", "t2d"}.isdisjoint(converted.tensors)
 
 
+def test_the_absolute_identity_maps_nothing_either(full: Any) -> None:
+    full.tensors["d2t"] = torch.arange(32)
+    assert set(full.convert().dropped) == {"d2t", "t2d"}
+
+
+def test_a_permuted_full_vocabulary_is_refused(full: Any) -> None:
+    full.tensors["d2t"] = torch.arange(32).flip(0) - torch.arange(32)
+    assert "permutes" in full.refusal()["d2t-inconsistent"].message
+
+
+def test_a_full_vocabulary_that_leaves_tokens_out_is_refused(full: Any) -> None:
+    full.tensors["t2d"] = marks(TOKENS)
+    assert full.refusal()["d2t-inconsistent"].where == "t2d"
+
+
+def test_a_map_of_floats_at_full_vocabulary_is_refused(full: Any) -> None:
+    full.tensors["d2t"] = torch.zeros(32)
+    assert "vocabulary-map-dtype" in full.refusal()
+
+
+def test_a_vocabulary_said_to_be_as_small_as_the_drafts_is_refused(eagle3: Make) -> None:
+    assert eagle3(vocab_size=20).refusal()["wrong-shape"].where == "t2d"
+
+
+def test_zeros_without_marks_are_no_map(mapped: Any) -> None:
+    assert "zeros" in mapped(torch.zeros(20, dtype=torch.int64), None).refusal()["d2t-ambiguous"].message
+
+
+def test_zeros_whose_marks_are_the_first_tokens_are_a_map(mapped: Any) -> None:
+    zeros = torch.zeros(20, dtype=torch.int64)
+    assert targets(mapped(zeros, marks(list(range(20)))).convert()) == list(range(20))
+
+
 def test_a_full_vocabulary_without_a_head_borrows_the_verifiers(full: Any) -> None:
     del full.tensors["lm_head.weight"]
     assert "lm_head.weight" not in full.convert(validate=True).tensors

@@ -1,0 +1,38 @@
+"""Config keys that change what a draft computes and have no place in the unified config: absent, neutral or refused."""
+
+from __future__ import annotations
+
+import reprlib
+
+from spec_convert.facts import Facts
+from spec_convert.findings import Finding
+from spec_convert.rules import found
+
+# The value that changes nothing; None where only the absence of the key does.
+NEUTRAL = {
+    "partial_rotary_factor": 1,
+    "use_sliding_window": False,
+    "embedding_multiplier": 1,  # Granite
+    "residual_multiplier": 1,
+    "attention_multiplier": None,
+    "logits_scaling": 1,
+    "logit_scale": 1,  # Cohere
+    "query_pre_attn_scalar": None,  # Gemma
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "quantization_config": None,
+}
+
+
+def not_neutral(*parts: Facts) -> list[Finding]:
+    """A finding for each key in these parts of config.json that servers of the unified draft would ignore."""
+    return [
+        found(
+            "not-representable", where=part.where,
+            message=f"`{key}` is {reprlib.repr(part.get(key))}, which the unified config cannot carry",
+            hint="if the code that trained this draft ignored the key, remove it from config.json",
+        )
+        for part in parts
+        for key, neutral in NEUTRAL.items()
+        if part.has(key) and part.get(key) != neutral
+    ]  # fmt: skip
