@@ -110,6 +110,7 @@ def test_conversion_json_names_the_sha256_of_every_source_file(eagle3: Make) -> 
 def test_conversion_json_accounts_for_every_tensor(eagle3: Make) -> None:
     draft = eagle3(draft_vocab_size=32)
     draft.tensors["lm_head.weight"] = torch.ones(32, 16)
+    draft.tensors |= {"d2t": torch.zeros(32, dtype=torch.int64), "t2d": torch.ones(32, dtype=torch.bool)}
     output = draft.convert().output
     tensors = json.loads((output / "conversion.json").read_text())["tensors"]
 

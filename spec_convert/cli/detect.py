@@ -46,5 +46,10 @@ def detect(source: str, revision: str | None, as_json: bool) -> Exit:
 def _refusal(source: str, refusal: Refused) -> dict[str, Any]:
     """The same keys as an answer, so that a script can tell why there is none."""
     findings = [finding.to_json() for finding in refusal.findings]
-    nothing = {"format": None, "confidence": 0.0, "evidence": {"for": [], "against": []}, "features": {}}
+    nothing: dict[str, Any] = {
+        "format": None,
+        "confidence": 0.0,
+        "evidence": {"for": [], "against": []},
+        "features": {},
+    }
     return nothing | {"source": source, "findings": findings}
