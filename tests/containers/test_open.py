@@ -261,20 +261,16 @@ def test_a_revision_that_cannot_be_meant_is_refused(
     assert caught.value.finding.rule == "no-such-source"
 
 
-def test_opening_a_local_checkpoint_is_quick_and_imports_nothing_heavy(weights: Any, tmp_path: Path) -> None:
+def test_opening_a_local_checkpoint_imports_nothing_heavy(weights: Any, tmp_path: Path) -> None:
     weights("model.safetensors", *(f"layers.0.{number}.weight" for number in range(20)))
     script = """
-import sys, time
+import sys
 from spec_convert.open import open_checkpoint
-begun = time.perf_counter()
 open_checkpoint(sys.argv[1])
-print(time.perf_counter() - begun)
 print(sorted({"numpy", "torch", "huggingface_hub", "pydantic", "safetensors", "zipfile"} & sys.modules.keys()))
 """
     command = [sys.executable, "-c", script, str(tmp_path)]
-    seconds, heavy = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    assert float(seconds) < 0.05
-    assert heavy == "[]"
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_prefix_repeated_thousands_of_times_is_only_a_long_name(tmp_path: Path) -> None:
