@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 
 from spec_convert.findings import Finding
@@ -32,12 +32,22 @@ class UsageError(SpecConvertError):
     """The request itself cannot be carried out: a flag, an output folder, a missing extra."""
 
 
+def unknown_name(kind: str, name: str, known: Collection[str], lister: str) -> UsageError:
+    """No ``kind`` is called ``name``; the hint offers the nearest one, and the command that lists them."""
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    near = get_close_matches(name, known, n=1)
+    meant = f"did you mean `{near[0]}`? " if near else ""
+    return UsageError(f"there is no {kind} `{name}`", hint=f"{meant}`{lister}` lists all of them")
+
+
 class Unreadable(SpecConvertError):
     """A source that cannot be read: no such id, no network, a damaged file. Carries the finding that says why."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(f"{finding.where}: {finding.message}", hint=finding.hint)
         self.finding = finding
+        self.findings = (finding,)
 
 
 class Refused(SpecConvertError):

@@ -27,11 +27,10 @@ def require_forward(folder: Path) -> None:
     """Run the unified directory ``folder`` as it lies on disk. Raises Refused when it does not compute."""
     import torch
 
-    from spec_convert.models.load import as_torch
+    from spec_convert.models.load import read_torch
 
     checkpoint = open_checkpoint(folder)
-    headers = checkpoint.tensors
-    tensors = {name: as_torch(checkpoint.read(name), headers[name].dtype, torch.float32) for name in checkpoint}
+    tensors = {name: read_torch(checkpoint, name, torch.float32) for name in checkpoint}
     if findings := _run(checkpoint.config or {}, tensors):
         raise Refused(findings)
 
@@ -42,12 +41,12 @@ def forward_findings(plan: Plan) -> list[Finding]:
 
     from spec_convert.models.load import as_torch
 
-    checkpoint = plan.detection.checkpoint
-    tensors: dict[str, Tensor] = {}
-    for step in plan.steps:
-        arrays = step.run([checkpoint.read(name) for name in step.sources])
-        for (name, header), array in zip(step.targets, arrays, strict=True):
-            tensors[name] = as_torch(array, header.dtype, torch.float32)
+    headers = plan.tensors
+    tensors = {
+        name: as_torch(array, headers[name].dtype, torch.float32)
+        for step in plan.steps
+        for name, array in plan.compute(step).items()
+    }
     assert plan.config is not None, "the caller looks at the findings first"
     return _run(plan.config, tensors)
 

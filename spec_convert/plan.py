@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spec_convert.detection import Detection
 from spec_convert.errors import Refused
@@ -15,6 +15,9 @@ from spec_convert.mapping import Mapped, Step, apply
 from spec_convert.operations import COPY, Cast, Header
 from spec_convert.rules import found
 from spec_convert.tensor import BITS, FLOATS, Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,11 @@ class Plan:
         """The source tensors that end up in the output."""
         names = sorted({source for step in self.steps for source in step.sources})
         return [self.detection.checkpoint.tensors[name] for name in names]
+
+    def compute(self, step: Step) -> dict[str, np.ndarray]:
+        """The output tensors of one step, by name. Raises Refused when a value cannot be stored in them."""
+        arrays = step.run([self.detection.checkpoint.read(source) for source in step.sources])
+        return {name: array for (name, _), array in zip(step.targets, arrays, strict=True)}
 
     @property
     def config_text(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import pluggy
 
 from spec_convert import hookspecs
 from spec_convert.checkout import require_installed
-from spec_convert.errors import UsageError
+from spec_convert.errors import unknown_name
 
 if TYPE_CHECKING:
     from spec_convert.formats import Format
@@ -49,11 +48,7 @@ class Registry:
         try:
             return self.formats[name]
         except KeyError:
-            near = get_close_matches(name, self.formats, n=1)
-            meant = f"did you mean `{near[0]}`? " if near else ""
-            raise UsageError(
-                f"there is no format `{name}`", hint=f"{meant}`spec-convert formats` lists all of them"
-            ) from None
+            raise unknown_name("format", name, self.formats, "spec-convert formats") from None
 
     def provider(self, name: str) -> str:
         """Which distribution brought the format, e.g. ``spec-convert 0.1.0``."""

@@ -47,9 +47,7 @@ def _validate_one(source: str, verifier: Verifier | None, depth: Depth) -> Check
         detection = recognise(open_checkpoint(source))
         name = detection.format
         found = _look(detection, verifier, depth)
-    except Unreadable as problem:
-        found = [problem.finding]
-    except Refused as problem:
+    except (Unreadable, Refused) as problem:
         found = list(problem.findings)
     return Checked(source=source, format=name, findings=tuple(found))
 

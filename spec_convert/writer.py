@@ -11,19 +11,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spec_convert.bytes import read_tensor
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.containers.refusal import damaged
 from spec_convert.errors import Refused
-from spec_convert.mapping import Step
 from spec_convert.narration import progress
 from spec_convert.operations import COPY, Header
 from spec_convert.plan import Plan
 from spec_convert.staging import staged
 from spec_convert.tensor import Tensor
 from spec_convert.tensors import CHUNK, check_finite
+
+if TYPE_CHECKING:
+    import numpy as np
 
 WEIGHTS = "model.safetensors"
 
@@ -77,7 +78,7 @@ def header_bytes(tensors: Mapping[str, Header]) -> bytes:
 def _write_weights(plan: Plan, path: Path) -> None:
     checkpoint, headers = plan.detection.checkpoint, plan.tensors
     making = {name: step for step in plan.steps for name, _ in step.targets}
-    made: dict[str, bytes] = {}
+    made: dict[str, np.ndarray] = {}
     total = sum(header.nbytes for header in headers.values())
     with path.open("wb", buffering=0) as out, _open_sources(checkpoint) as source, progress(total) as done:
         head = header_bytes(headers)
@@ -91,14 +92,9 @@ def _write_weights(plan: Plan, path: Path) -> None:
                 _copy_range(source(tensor.file), out.fileno(), tensor)
             else:
                 if name not in made:
-                    made |= _make(checkpoint, step)
-                _write_all(out.fileno(), made.pop(name))
+                    made |= plan.compute(step)
+                _write_all(out.fileno(), made.pop(name).tobytes())
             done(header.nbytes)
-
-
-def _make(checkpoint: Checkpoint, step: Step) -> dict[str, bytes]:
-    arrays = [read_tensor(checkpoint.files, checkpoint.tensors[source]) for source in step.sources]
-    return {name: array.tobytes() for (name, _), array in zip(step.targets, step.run(arrays), strict=True)}
 
 
 @contextmanager

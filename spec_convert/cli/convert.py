@@ -81,13 +81,12 @@ def convert(source: str, output: Path, format_: str | None, as_json: bool, **fla
 
 def _nothing(problem: Refused | Unreadable, seconds: float) -> dict[str, Any]:
     """The document of a conversion that did not happen: the keys and types of one that did, and why."""
-    findings = problem.findings if isinstance(problem, Refused) else (problem.finding,)
     return {
         "output": None,
         "format": None,
         "tensors": {"moved": [], "dropped": {}},
         "config": None,
-        "findings": [finding.to_json() for finding in findings],
+        "findings": [finding.to_json() for finding in problem.findings],
         "seconds": round(seconds, 3),
         "written": False,
         "pushed_to": None,

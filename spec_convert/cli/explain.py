@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from spec_convert.cli.output import json_option, show, show_json, show_table, unknown
-from spec_convert.errors import Exit
+from spec_convert.cli.output import json_option, show, show_json, show_table
+from spec_convert.errors import Exit, unknown_name
 from spec_convert.rules import RULES
 
 
@@ -23,7 +23,7 @@ def explain(rule: str | None, as_json: bool) -> Exit:
             show_table(("rule", "level", "what"), [(r.code, r.level, r.says) for r in RULES.values()])
         return Exit.CLEAN
     if rule not in RULES:
-        raise unknown("rule", rule, RULES, "spec-convert explain")
+        raise unknown_name("rule", rule, RULES, "spec-convert explain")
     entry = RULES[rule]
     if as_json:
         show_json(asdict(entry))

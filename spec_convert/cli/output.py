@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from typing import Any
 
 import click
 
-from spec_convert.errors import Refused, SpecConvertError, UsageError
+from spec_convert.errors import Refused, SpecConvertError
 from spec_convert.findings import Finding, Level
 from spec_convert.narration import colour_wanted
 from spec_convert.reports.escape import one_line
@@ -74,13 +73,6 @@ def _complain(level: Level, message: str, hint: str) -> None:
     click.echo(f"{label}: {message}", err=True)
     if hint:
         click.echo(f"  hint: {hint}", err=True)
-
-
-def unknown(kind: str, name: str, known: Collection[str], lister: str) -> UsageError:
-    """No ``kind`` is called ``name``; the hint offers the nearest one, and the command that lists them."""
-    near = get_close_matches(name, known, n=1)
-    meant = f"did you mean `{near[0]}`? " if near else ""
-    return UsageError(f"there is no {kind} `{name}`", hint=f"{meant}`{lister}` lists all of them")
 
 
 def as_problem(failure: Exception) -> SpecConvertError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from spec_convert.cli.output import json_option, show, show_json, unknown
-from spec_convert.errors import Exit
+from spec_convert.cli.output import json_option, show, show_json
+from spec_convert.errors import Exit, unknown_name
 
 
 @click.command(short_help="Print a JSON Schema.")
@@ -22,6 +22,6 @@ def schema(name: str | None, as_json: bool) -> Exit:
             show("\n".join(sorted(SCHEMAS)))
         return Exit.CLEAN
     if name not in SCHEMAS:
-        raise unknown("schema", name, SCHEMAS, "spec-convert schema")
+        raise unknown_name("schema", name, SCHEMAS, "spec-convert schema")
     show_json(schema_of(name))
     return Exit.CLEAN

@@ -10,11 +10,11 @@ import click
 
 from spec_convert.cli.output import show
 from spec_convert.errors import Exit
+from spec_convert.reports import RENDERERS
 
 if TYPE_CHECKING:
     from spec_convert.findings import Report
 
-RENDERERS = ("text", "json", "github", "sarif", "junit")
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 OUT_OF_REACH = ("no-such-source", "hub-")
 
@@ -23,7 +23,7 @@ OUT_OF_REACH = ("no-such-source", "hub-")
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--verifier", metavar="BASE", help="Also check that draft and verifier fit: a folder or Hub id.")
 @click.option("--level", type=click.Choice(["headers", "tensors", "forward"]), default="headers", show_default=True)
-@click.option("--format", "renderer", type=click.Choice(RENDERERS), default="text", show_default=True)
+@click.option("--format", "renderer", type=click.Choice(list(RENDERERS)), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def validate(sources: tuple[str, ...], verifier: str | None, level: str, renderer: str, as_json: bool) -> Exit:
     """Look for everything wrong with the checkpoints SOURCES.
@@ -31,12 +31,11 @@ def validate(sources: tuple[str, ...], verifier: str | None, level: str, rendere
     Takes unified directories and every native format, which is judged by what `convert` would find. Level `headers`
     works on a Hub id without downloading weights; `tensors` looks at every number; `forward` runs the draft.
     """
-    from spec_convert.reports import RENDERERS as RENDER
     from spec_convert.validation import validate as check
 
     renderer = "json" if as_json else renderer
     report = check(sources, verifier=verifier, level=level)
-    show(RENDER[renderer](report))
+    show(RENDERERS[renderer](report))
     if renderer == "github" and (summary := os.environ.get(STEP_SUMMARY)):
         from spec_convert.reports.github import write_step_summary
 

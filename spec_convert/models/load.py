@@ -31,7 +31,7 @@ def load_draft(path: str | Path, verifier: str | Path | None = None, dtype: torc
     checkpoint = open_checkpoint(str(path))
     config = _config(checkpoint)
     kind = dtype or torch.float32
-    tensors = {name: _tensor(checkpoint, name, kind) for name in checkpoint}
+    tensors = {name: read_torch(checkpoint, name, kind) for name in checkpoint}
     source = str(verifier or config.speculators_config.verifier.name_or_path)
     shared = _shared(source, borrows(config, tensors), kind)
     try:
@@ -63,12 +63,15 @@ def _shared(source: str, wanted: frozenset[str], dtype: torch.dtype) -> Verifier
         return None
     verifier = open_verifier(source)
     return VerifierTensors(
-        embed_tokens=_tensor(verifier.checkpoint, verifier.embedding_name, dtype) if "embed_tokens" in wanted else None,
-        lm_head=_tensor(verifier.checkpoint, verifier.head_name, dtype) if "lm_head" in wanted else None,
+        embed_tokens=read_torch(verifier.checkpoint, verifier.embedding_name, dtype)
+        if "embed_tokens" in wanted
+        else None,
+        lm_head=read_torch(verifier.checkpoint, verifier.head_name, dtype) if "lm_head" in wanted else None,
     )
 
 
-def _tensor(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> Tensor:
+def read_torch(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> Tensor:
+    """One tensor of a checkpoint as torch sees it; see `as_torch`."""
     try:
         return as_torch(checkpoint.read(name), checkpoint.tensors[name].dtype, dtype)
     except DraftError as error:
