@@ -7,23 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from spec_convert.models.draft import VerifierTensors, build_draft
 from spec_convert.models.eagle import EagleDraft
-from spec_convert.models.load import as_torch
+from spec_convert.models.load import shared_tensors
 from spec_convert.unified import UNIFIED, EagleConfig
 from spec_convert.verifier import Verifier
 
 
-def shared_tensors(verifier: Verifier) -> VerifierTensors:
+def shared_tables(verifier: Verifier) -> VerifierTensors:
     """The verifier's embedding and head, which the draft does not train."""
-    checkpoint = verifier.checkpoint
-
-    def read(name: str) -> Tensor:
-        return as_torch(checkpoint.read(name), checkpoint.tensors[name].dtype, torch.float32)
-
-    return VerifierTensors(embed_tokens=read(verifier.embedding_name), lm_head=read(verifier.head_name))
+    return shared_tensors(verifier, ("embed_tokens", "lm_head"), torch.float32)
 
 
 def fresh_draft(verifier: Verifier, shared: VerifierTensors) -> EagleDraft:

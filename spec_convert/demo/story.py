@@ -75,7 +75,7 @@ def answer_questions(verifier: Path, folder: Path) -> tuple[list[Answer], list[A
 
 def train_draft(verifier: Path, learn_from: list[Answer], folder: Path, seconds: float) -> None:
     """A draft trained on ``learn_from``, in the original authors' layout."""
-    from spec_convert.demo.eagle1 import fresh_draft, save_as_published, shared_tensors
+    from spec_convert.demo.eagle1 import fresh_draft, save_as_published, shared_tables
     from spec_convert.demo.learning import learn
     from spec_convert.demo.once import appearing
 
@@ -83,7 +83,7 @@ def train_draft(verifier: Path, learn_from: list[Answer], folder: Path, seconds:
         say(f"Already there: {folder}")
         return
     opened = open_verifier(verifier)
-    draft = fresh_draft(opened, shared_tensors(opened))
+    draft = fresh_draft(opened, shared_tables(opened))
     learn(draft, learn_from, seconds=seconds)
     with appearing(folder) as unfinished:
         save_as_published(draft, opened, unfinished)
@@ -110,10 +110,10 @@ def prove_equal(draft: Path, unified: Path, verifier: Path, answer: Answer) -> N
     """The published tensors in a module of their own, against the unified directory: the same rows through both."""
     import torch
 
-    from spec_convert.demo.eagle1 import published_draft, shared_tensors
+    from spec_convert.demo.eagle1 import published_draft, shared_tables
 
     opened = open_verifier(verifier)
-    before = published_draft(draft, opened, shared_tensors(opened))
+    before = published_draft(draft, opened, shared_tables(opened))
     after = load_draft(unified, verifier)
     rows = answer.token_ids[None, 1:], answer.states[None]
     with torch.inference_mode():
@@ -130,10 +130,10 @@ def prove_equal(draft: Path, unified: Path, verifier: Path, answer: Answer) -> N
 def measure(unified: Path, verifier: Path, held_out: list[Answer]) -> None:
     """Acceptance of the converted draft beside that of a fresh one, without which the number would mean nothing."""
     from spec_convert.demo.drafting import acceptance
-    from spec_convert.demo.eagle1 import fresh_draft, shared_tensors
+    from spec_convert.demo.eagle1 import fresh_draft, shared_tables
 
     opened: Verifier = open_verifier(verifier)
-    drafts = {"untrained": fresh_draft(opened, shared_tensors(opened)), "converted": load_draft(unified, verifier)}
+    drafts = {"untrained": fresh_draft(opened, shared_tables(opened)), "converted": load_draft(unified, verifier)}
     click.echo(f"{'draft':9}  {'  '.join(f'token {n}' for n in range(1, DRAFTED + 1))}  tokens a verifier pass")
     for name, draft in drafts.items():
         click.echo(f"{name:9}  {_row(acceptance(draft, held_out, tokens=DRAFTED))}")

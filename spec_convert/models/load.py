@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spec_convert.models.draft import Config, Draft, VerifierTensors
+    from spec_convert.verifier import Verifier
 
 
 def load_draft(path: str | Path, verifier: str | Path | None = None, dtype: torch.dtype | None = None) -> Draft:
@@ -27,13 +29,15 @@ def load_draft(path: str | Path, verifier: str | Path | None = None, dtype: torc
 
     from spec_convert.models.draft import borrows, build_draft
     from spec_convert.open import open_checkpoint
+    from spec_convert.verifier import open_verifier
 
     checkpoint = open_checkpoint(str(path))
     config = _config(checkpoint)
     kind = dtype or torch.float32
     tensors = {name: read_torch(checkpoint, name, kind) for name in checkpoint}
     source = str(verifier or config.speculators_config.verifier.name_or_path)
-    shared = _shared(source, borrows(config, tensors), kind)
+    wanted = borrows(config, tensors)
+    shared = shared_tensors(open_verifier(source), wanted, kind) if wanted else None
     try:
         return build_draft(config, tensors, shared).eval()
     except DraftError as error:
@@ -55,19 +59,14 @@ def _config(checkpoint: Checkpoint) -> Config:
         ) from error
 
 
-def _shared(source: str, wanted: frozenset[str], dtype: torch.dtype) -> VerifierTensors | None:
+def shared_tensors(verifier: Verifier, wanted: Collection[str], dtype: torch.dtype) -> VerifierTensors:
+    """Those of the verifier's tables (``embed_tokens``, ``lm_head``) that are wanted; the others are not read."""
     from spec_convert.models.draft import VerifierTensors
-    from spec_convert.verifier import open_verifier
 
-    if not wanted:
-        return None
-    verifier = open_verifier(source)
-    return VerifierTensors(
-        embed_tokens=read_torch(verifier.checkpoint, verifier.embedding_name, dtype)
-        if "embed_tokens" in wanted
-        else None,
-        lm_head=read_torch(verifier.checkpoint, verifier.head_name, dtype) if "lm_head" in wanted else None,
-    )
+    checkpoint = verifier.checkpoint
+    embedding = read_torch(checkpoint, verifier.embedding_name, dtype) if "embed_tokens" in wanted else None
+    head = read_torch(checkpoint, verifier.head_name, dtype) if "lm_head" in wanted else None
+    return VerifierTensors(embed_tokens=embedding, lm_head=head)
 
 
 def read_torch(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> Tensor:

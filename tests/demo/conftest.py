@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from spec_convert.demo.answers import Answer
-from spec_convert.demo.eagle1 import fresh_draft, shared_tensors
+from spec_convert.demo.eagle1 import fresh_draft, shared_tables
 from spec_convert.models.draft import VerifierTensors
 from spec_convert.models.eagle import EagleDraft
 from spec_convert.verifier import Verifier, open_verifier
@@ -37,7 +37,7 @@ def verifier(tmp_path: Path) -> Verifier:
 
 @pytest.fixture
 def shared(verifier: Verifier) -> VerifierTensors:
-    return shared_tensors(verifier)
+    return shared_tables(verifier)
 
 
 @pytest.fixture
