@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One entry of the catalogue in `rules.py`: what a finding with this code means."""
+    """One entry of the catalogue in `rules/`: what a finding with this code means."""
 
     code: str
     level: Level
