@@ -7,12 +7,14 @@ never reach the unified config, where servers read it as a bias of the attention
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
-from spec_convert.formats import Described, Draft, Format
+from spec_convert.formats import Described, Draft, Export, Format
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle1
+from spec_convert.plugins.families import eagle1, eagle1_out, mlp_out
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
@@ -48,6 +50,14 @@ EAGLE = Format(
 )
 
 
+EXPORTS = (
+    Export(target="vllm", of="eagle", write=eagle1_out.for_vllm),
+    Export(target="vllm", of="eagle_mlp", write=mlp_out.for_vllm),
+    Export(target="sglang", of="eagle", write=eagle1_out.for_sglang),
+    Export(target="safeai", of="eagle", write=eagle1_out.for_authors),
+)
+
+
 @hookimpl
 def spec_convert_formats() -> list[Format]:
-    return [EAGLE]
+    return [replace(EAGLE, exports=EXPORTS)]  # only here: formats made of EAGLE must not write the same targets

@@ -14,9 +14,9 @@ from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
-from spec_convert.formats import Described, Draft, Format, Layout, Request
+from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle3
+from spec_convert.plugins.families import eagle3, eagle3_out
 from spec_convert.rules import found
 
 AUTHORS = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="boundary")
@@ -64,4 +64,5 @@ EAGLE3 = Format(
 
 @hookimpl
 def spec_convert_formats() -> list[Format]:
-    return [EAGLE3]
+    # Only here: formats made of EAGLE3 must not write the same target.
+    return [replace(EAGLE3, exports=(Export(target="safeai", of="eagle3", write=eagle3_out.for_authors),))]

@@ -14,10 +14,10 @@ from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
-from spec_convert.formats import Described, Draft, Format, Layout, Request
+from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3
+from spec_convert.plugins.families import eagle3, eagle3_out
 from spec_convert.rules import found
 
 ARCHITECTURE = "LlamaForCausalLMEagle3"
@@ -57,6 +57,7 @@ FORMAT = replace(
     recognise=recognise,
     layout=layout,
     describe=describe,
+    exports=(Export(target="sglang", of="eagle3", write=eagle3_out.for_sglang),),
 )
 
 

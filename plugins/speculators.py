@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
-from spec_convert.errors import Refused
+from spec_convert.errors import Refused, UsageError
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
-from spec_convert.formats import Described, Draft, Format, Layout, Request
+from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins import eagle_layernorms, eagle_mlp
 from spec_convert.plugins.families import eagle1, eagle3, llama
@@ -129,9 +129,7 @@ def describe(draft: Draft) -> Described:
     if kind == "eagle":
         kept = "lm_head_layernorm.weight" in draft.mapped.targets
         return eagle1.describe(draft, layer, position=config.get("layernorm_position") if kept else None)
-    output = config.require({"norm_output": bool})["norm_output"] if config.has("norm_output") else False
-    dialect = eagle3.Dialect(norm_before_residual=None, norm_output=output, convention="unified")
-    return eagle3.describe(draft, layer, config, dialect)
+    return eagle3.describe_as_said(draft, layer, config)
 
 
 def _with_tokens(request: Request, config: Facts) -> Request:
@@ -141,6 +139,12 @@ def _with_tokens(request: Request, config: Facts) -> Request:
     methods = config.part("speculators_config").get("proposal_methods")
     first = methods[0] if isinstance(methods, list) and methods else None
     return replace(request, speculative_tokens=first.get("speculative_tokens") if isinstance(first, dict) else None)
+
+
+def already_there(draft: UnifiedDraft) -> Native:
+    """EAGLE-3 drafts have had one form in that library from its first release on. Raises UsageError, always."""
+    source = draft.checkpoint.source
+    raise UsageError(f"the speculators library reads {source} as it is", hint="there is nothing to export: copy it")
 
 
 FORMAT = Format(
@@ -160,6 +164,7 @@ FORMAT = Format(
     layout=layout,
     describe=describe,
     flags=frozenset().union(*FLAGS.values()),
+    exports=(Export(target="speculators-0.6", of="eagle3", write=already_there),),
 )
 
 

@@ -12,12 +12,14 @@ from typing import Any
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.facts import Facts
-from spec_convert.formats import Described, Draft, Format, Layout, Request
+from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle1, llama
-from spec_convert.tensor_map import TensorMap, keep, move
+from spec_convert.plugins.families import eagle1, llama, out
+from spec_convert.plugins.families.out import EMBEDDING
+from spec_convert.tensor_map import TensorMap, drop, keep, move
 
 BIAS_TENSOR = "fusion_fc.bias"
+NOT_SAVED = "the verifier's, which that library never saves"
 # fmt: off
 BODY = TensorMap(
     move("fusion_fc.weight",    "fc.weight", shape="hidden 2*hidden"),
@@ -82,6 +84,60 @@ def describe(draft: Draft) -> Described:
     return eagle1.describe(draft, facts, position="after_fusion" if kept else None)
 
 
+def export(draft: UnifiedDraft) -> Native:
+    """The directory as that library's 0.6 would have saved it: one layer, and nothing that is the verifier's."""
+    same = EMBEDDING not in draft.checkpoint or out.is_the_verifiers(draft, EMBEDDING)
+    table = out.leaving((BODY + (LAYERNORMS if draft.config["layernorms"] else TensorMap())).inverse, EMBEDDING)
+    if draft.config["fusion_bias"]:
+        table += TensorMap(move(BIAS_TENSOR, eagle1.BIAS_TENSOR, shape="hidden")).inverse
+    findings, changed = out.cannot("speculators 0.6", _not_in_the_library(draft, same)), {}
+    if EMBEDDING in draft.checkpoint and not findings:
+        table += TensorMap(drop(EMBEDDING, because=NOT_SAVED))
+        findings, changed = (out.changed(EMBEDDING, f"is left out: it is {NOT_SAVED}"),), {EMBEDDING: NOT_SAVED}
+    return Native(
+        table=table,
+        config=_old_config(draft),
+        sizes=out.sizes(draft),
+        findings=findings,
+        changed=changed,
+    )
+
+
+def _not_in_the_library(draft: UnifiedDraft, same_embedding: bool) -> dict[str, bool]:
+    facts, rotation = out.layer(draft), out.rope_of_verifier(draft)
+    ours = (facts["rope_theta"], facts["rope_scaling"], facts["head_dim"])
+    dynamic = "dynamic" in (facts["rope_scaling"] or {}).values()
+    return {
+        "its layernorm on the state sits after the fusion": draft.config["layernorm_position"] == "before_fusion",
+        "it has one layer": facts["num_hidden_layers"] != 1,
+        "it has no biases on queries, keys and values alone": facts["qkv_bias"],
+        "it takes the embedding from the verifier, which has another": not same_embedding,
+        f"it rotates as the verifier does, base, scaling, head size {rotation}, not as the draft {ours}": ours
+        != rotation,
+        "its dynamic scaling would grow from the verifier's number of positions, which is another": (
+            dynamic and draft.verifier.text_config.get("max_position_embeddings") != facts["max_position_embeddings"]
+        ),
+    }
+
+
+def _old_config(draft: UnifiedDraft) -> dict[str, Any]:
+    kept = (
+        "speculators_model_type",
+        "fusion_bias",
+        "layernorms",
+        "transformer_layer_architecture",
+        "speculators_config",
+    )
+    layer = {key: value for key, value in out.layer(draft).items() if key != "qkv_bias"}
+    return {
+        "architectures": ["EagleSpeculator"],
+        **{key: draft.config[key] for key in kept},
+        "speculators_version": "0.6.0",
+        "torch_dtype": draft.config["torch_dtype"],
+        "transformer_layer_config": layer,
+    }
+
+
 FORMAT = Format(
     name="speculators-eagle",
     title="EAGLE-1 of the speculators library (up to 0.6)",
@@ -93,6 +149,7 @@ FORMAT = Format(
     layout=layout,
     describe=describe,
     flags=eagle1.FLAGS,
+    exports=(Export(target="speculators-0.6", of="eagle", write=export),),
 )
 
 

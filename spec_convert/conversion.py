@@ -87,14 +87,14 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
         detection = recognise(checkpoint, forced=format)
         say(f"Loaded {len(checkpoint.tensors)} weights ({checkpoint.container}), format {detection.format}")
         request = Request(
-            verifier=_verifier(detection, verifier),
+            verifier=choose_verifier(detection, verifier),
             layernorms=layernorms,
             fusion_bias=fusion_bias,
             norm_before_residual=norm_before_residual,
             aux_layer_ids=_layer_ids(aux_layer_ids),
             rope_theta=rope_theta,
             speculative_tokens=speculative_tokens,
-            dtype=_dtype(dtype),
+            dtype=dtype_code(dtype),
         )
         plan = make_plan(detection, request).require_clean()
         target, pushed = Path(output), None
@@ -135,7 +135,7 @@ def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _verifier(detection: Detection, given: str | Path | None) -> Verifier:
+def choose_verifier(detection: Detection, given: str | Path | None) -> Verifier:
     """The verifier that was given, else the one that a unified directory names itself."""
     if given is not None:
         source = detection.checkpoint.source
@@ -161,7 +161,8 @@ def _layer_ids(ids: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(ids)
 
 
-def _dtype(name: str | None) -> str | None:
+def dtype_code(name: str | None) -> str | None:
+    """The code of safetensors for a dtype as users name it. Raises UsageError for other names."""
     if name is None:
         return None
     if name not in DTYPES:

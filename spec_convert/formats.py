@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
@@ -61,6 +61,53 @@ class Described:
     findings: tuple[Finding, ...] = ()
 
 
+VERIFIER_EMBEDDING = "verifier.embed_tokens.weight"
+VERIFIER_HEAD = "verifier.lm_head.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnifiedDraft:
+    """A unified draft on its way out: its tensors under unified names, its complete config, and its verifier.
+
+    ``dtype`` is the safetensors code that most of its numbers have, or are to be cast to.
+    """
+
+    checkpoint: Checkpoint
+    config: Mapping[str, Any]
+    verifier: Verifier
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """What an export would write: config.json, and the table that makes native tensors of unified ones.
+
+    The table may also take `VERIFIER_EMBEDDING` and `VERIFIER_HEAD`. ``changed`` names, with the reason, the unified
+    tensors that will not be read back as they were; ``flags`` are those that make the source read as the export will
+    (`{"fusion_bias": False}`). With neither, reading the export back must give the same config and the same bytes.
+    """
+
+    table: TensorMap
+    config: Mapping[str, Any]
+    sizes: Mapping[str, Known]
+    findings: tuple[Finding, ...] = ()
+    changed: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """How unified drafts of type ``of`` are written in a format's layout, for the ``target`` that reads it natively.
+
+    When ``of`` is not the type that the format produces, the export is the same function as a draft of that type.
+    ``write`` raises Refused, or gives error findings, for drafts that the target's code does not compute.
+    """
+
+    target: str
+    of: str
+    write: Callable[[UnifiedDraft], Native]
+
+
 ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype"})
 
 
@@ -71,6 +118,7 @@ class Format:
     ``tables`` lists every table by name (one for most formats); ``layout`` picks the one that a checkpoint follows.
     ``produces`` is the `speculators_model_type` of the result. ``flags`` are the fields of `Request` that it heeds
     beyond those that mean the same for every format (`ALWAYS_HEEDED`); a flag that would be ignored is refused.
+    ``exports`` are the ways back into this layout.
     """
 
     name: str
@@ -83,3 +131,4 @@ class Format:
     layout: Callable[[Checkpoint, Request], Layout]
     describe: Callable[[Draft], Described]
     flags: frozenset[str] = frozenset()
+    exports: tuple[Export, ...] = ()

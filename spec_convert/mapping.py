@@ -82,7 +82,7 @@ def apply(table: TensorMap, tensors: Mapping[str, Tensor], sizes: Mapping[str, K
     """
     claims, unclaimed = _claim(table, tensors)
     moved = [claim for claim in claims if claim.row.targets and claim.complete]
-    moved += [_Claim(row, (), {0: row.text}) for row in table if row.derived and row.text in tensors]
+    moved += [claim for row in table if row.derived and (claim := _derived(row, tensors)).complete]
     laws = [
         Law(name, tensors[name].shape, terms)
         for claim in moved
@@ -121,6 +121,11 @@ def _claim(table: TensorMap, tensors: Iterable[str]) -> tuple[list[_Claim], list
             number, position, filled = hit
             groups[number, filled][position] = name
     return [_Claim(table.rows[n], filled, present) for (n, filled), present in groups.items()], unclaimed
+
+
+def _derived(row: Row, tensors: Iterable[str]) -> _Claim:
+    """What is derived claims nothing: other rows account for its sources."""
+    return _Claim(row, (), {n: t.text for n, t in enumerate(row.sources) if t.text in tensors})
 
 
 def _step(claim: _Claim, tensors: Mapping[str, Tensor], sizes: Mapping[str, Known]) -> Step | Finding:

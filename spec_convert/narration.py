@@ -33,14 +33,18 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], object]]:
-    """What to call with each number of bytes done. Long work draws a bar, when somebody looks at it on a terminal."""
-    if not (_Listener.wanted and total > LONG and sys.stderr.isatty()):
+def progress(total: int, *, unit: str = "B") -> Iterator[Callable[[int], object]]:
+    """What to call with each number of bytes (or other units) done.
+
+    Long work draws a bar, when somebody looks at it on a terminal.
+    """
+    long = total > LONG if unit == "B" else total > 1
+    if not (_Listener.wanted and long and sys.stderr.isatty()):
         yield lambda _: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(total=total, unit=unit, unit_scale=unit == "B", leave=False) as bar:
         yield bar.update
 
 

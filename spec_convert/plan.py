@@ -81,7 +81,8 @@ class Plan:
             for step in self.steps
             for name, header in step.targets
         ]
-        dropped = {self.detection.checkpoint.tensors[name].name: why for name, why in self.dropped.items()}
+        there = self.detection.checkpoint.tensors  # an export's plan also names what its source had dropped before
+        dropped = {there[name].name if name in there else name: why for name, why in self.dropped.items()}
         return {"moved": moved, "dropped": dropped}
 
 
@@ -100,7 +101,7 @@ def make_plan(detection: Detection, request: Request) -> Plan:
         config, invalid = _checked(config)
         findings += invalid
     return Plan(
-        detection=detection, request=request, steps=_cast(mapped, request.dtype), dropped=mapped.dropped,
+        detection=detection, request=request, steps=cast_steps(mapped, request.dtype), dropped=mapped.dropped,
         config=config, findings=tuple(findings),
     )  # fmt: skip
 
@@ -127,7 +128,7 @@ def _checked(config: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[
         return None, [found("config-invalid", where=place or "config.json", message=words) for place, words in places]
 
 
-def _cast(mapped: Mapped, dtype: str | None) -> tuple[Step, ...]:
+def cast_steps(mapped: Mapped, dtype: str | None) -> tuple[Step, ...]:
     """The steps with every float tensor cast to ``dtype``; whole numbers and masks stay what they are."""
     if dtype is None:
         return mapped.steps

@@ -16,7 +16,7 @@ from spec_convert.checkout import require_installed
 from spec_convert.errors import unknown_name
 
 if TYPE_CHECKING:
-    from spec_convert.formats import Format
+    from spec_convert.formats import Export, Format
 
 DISABLE = "SPEC_CONVERT_DISABLE"
 
@@ -53,6 +53,16 @@ class Registry:
     def provider(self, name: str) -> str:
         """Which distribution brought the format, e.g. ``spec-convert 0.1.0``."""
         return self._providers[name]
+
+    @property
+    def targets(self) -> list[str]:
+        """Everything that unified drafts of some type can be written for."""
+        return sorted({way.target for fmt in self.formats.values() for way in fmt.exports})
+
+    def exporters(self, kind: str) -> dict[str, tuple[Format, Export]]:
+        """The ways to write unified drafts of this type natively, by the name of their target."""
+        ways = ((fmt, way) for fmt in self.formats.values() for way in fmt.exports)
+        return {way.target: (fmt, way) for fmt, way in ways if way.of == kind}
 
     def add_commands(self, cli: Any) -> None:
         """Let every plugin add its verbs. One that cannot is a row with its reason, as one that cannot be loaded."""
@@ -93,6 +103,7 @@ class Registry:
             formats = _by_name(plugin.spec_convert_formats()) if "spec_convert_formats" in hooks else {}
             if taken := sorted(formats.keys() & self.formats.keys()):
                 raise ValueError(f"the format name `{taken[0]}` is taken by {self._providers[taken[0]]}")
+            _refuse_double_exports([*self.formats.values(), *formats.values()])
         except BaseException:
             if self._manager.has_plugin(entry_point.name):
                 self._manager.unregister(name=entry_point.name)
@@ -117,6 +128,17 @@ def _by_name(formats: Iterable[Format]) -> dict[str, Format]:
             raise ValueError(f"it brings two formats named `{fmt.name}`")
         named[fmt.name] = fmt
     return named
+
+
+def _refuse_double_exports(formats: Iterable[Format]) -> None:
+    """One layout for one target: which of two would be written must not depend on the order of plugins."""
+    writers: dict[tuple[str, str], str] = {}
+    for fmt in formats:
+        for way in fmt.exports:
+            if other := writers.get((way.target, way.of)):
+                message = f"`{fmt.name}` exports `{way.of}` to `{way.target}`, which `{other}` does already"
+                raise ValueError(f"{message}; a format made with `replace` needs `exports=()`")
+            writers[way.target, way.of] = fmt.name
 
 
 def _in_words(reason: BaseException) -> str:

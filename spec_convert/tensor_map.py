@@ -36,8 +36,8 @@ class Row:
         if self.targets and any(h != holes[0] for h in holes):
             sides = " -> ".join(", ".join(repr(t.text) for t in side) for side in (self.sources, self.targets))
             raise MapError(f"{sides}: all names of a row must have the same holes")
-        if self.derived and holes[0]:
-            raise MapError(f"{self.text!r}: a tensor can only be derived of one whole name, without holes")
+        if self.derived and any(holes):
+            raise MapError(f"{self.text!r}: a tensor can only be derived of whole names, without holes")
 
     @property
     def text(self) -> str:
@@ -67,9 +67,10 @@ def refuse(source: str, *, because: str) -> Row:
     return Row(sources=(Template(source),), optional=True, because=because, refused=True)
 
 
-def derive(target: str, *, of: str, via: Operation) -> Row:
-    """``target`` is computed from ``of``, which another row moves as well."""
-    return Row(sources=(Template(of),), targets=(Template(target),), via=via, derived=True)
+def derive(target: str, *, of: str | tuple[str, ...], via: Operation) -> Row:
+    """``target`` is computed from ``of``, one name or several, which other rows move or drop as well."""
+    names = (of,) if isinstance(of, str) else of
+    return Row(sources=tuple(map(Template, names)), targets=(Template(target),), via=via, derived=True)
 
 
 def fuse(*sources: str, into: str, shapes: str) -> Row:

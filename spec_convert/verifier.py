@@ -38,6 +38,7 @@ class Verifier:
     name: str
     files: Files
     config: Mapping[str, Any]
+    pinned: bool = False  # to a revision that was asked for: servers must be told, since the name leaves it out
 
     @cached_property
     def text_config(self) -> Mapping[str, Any]:
@@ -116,8 +117,10 @@ def open_verifier(source: str | Path, *, revision: str | None = None) -> Verifie
     if marks := [key for key in DRAFT_MARKS if config.get(key) is not None]:
         raise _unusable(source, f"is itself a draft: its config.json has `{marks[0]}`")
     text = str(source)
-    name = os.path.abspath(text) if os.path.exists(text) else text.removeprefix("hf://").partition("@")[0]
-    return Verifier(name, files, config)
+    if os.path.exists(text):
+        return Verifier(os.path.abspath(text), files, config)
+    name, _, wanted = text.removeprefix("hf://").partition("@")
+    return Verifier(name, files, config, pinned=bool(revision or wanted))
 
 
 def _unusable(source: str | Path, message: str) -> Unreadable:

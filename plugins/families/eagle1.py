@@ -14,6 +14,7 @@ from spec_convert.checkpoint import Checkpoint
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Layout, Request
+from spec_convert.operations import Cast
 from spec_convert.plugins.families import llama
 from spec_convert.plugins.families.llama import NOT_UNIFIED, is_unified
 from spec_convert.plugins.families.promises import broken_promises, layer_biases
@@ -61,6 +62,8 @@ LAYERNORMS = TensorMap(
 # fmt: on
 
 BIAS_TENSOR = "fc.bias"
+SGLANG = "LlamaForCausalLMEagle"
+PLACEHOLDER = "all zeros: SGLang's fusion always has a bias, which would be random if the file had none"
 LAYERNORM_TENSORS = (
     "embed_layernorm.weight",
     "post_embedding_layernorm.weight",
@@ -163,11 +166,24 @@ def fusion_bias_rows(checkpoint: Checkpoint, request: Request, name: str) -> tup
         rows = TensorMap(drop(name, because="--no-fusion-bias"))
         message = f"{name} is in the file and trained: without it the draft computes another function"
         return rows, [found("flag-contradicts-tensors", where="--no-fusion-bias", message=message)]
+    if name in checkpoint and request.fusion_bias is None and _is_placeholder(checkpoint, name):
+        return TensorMap(drop(name, because=PLACEHOLDER)), []
     if name in checkpoint:
         return TensorMap(move(name, BIAS_TENSOR, shape="hidden")), []
     if request.fusion_bias:
         return TensorMap(), [contradiction("--fusion-bias", f"the file holds no {name} to take it from")]
     return TensorMap(), []
+
+
+def _is_placeholder(checkpoint: Checkpoint, name: str) -> bool:
+    floats = checkpoint.tensors[name].dtype in FLOATS
+    return checkpoint.architecture == SGLANG and floats and all_zero(checkpoint, name)
+
+
+def all_zero(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a float tensor holds nothing but zeros, of either sign."""
+    (values,) = Cast("F64", checkpoint.tensors[name].dtype).run([checkpoint.read(name)], ())
+    return not values.any()
 
 
 def promised_biases(checkpoint: Checkpoint, config: Facts, layer: Facts) -> list[Finding]:

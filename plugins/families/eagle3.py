@@ -210,6 +210,12 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Des
     return Described(config=base | own, findings=tuple(findings))
 
 
+def describe_as_said(draft: Draft, facts: Facts, config: Facts) -> Described:
+    """`describe` for a config that says every flag, in the meaning that servers give it."""
+    output = config.require({"norm_output": bool})["norm_output"] if config.has("norm_output") else False
+    return describe(draft, facts, config, Dialect(norm_before_residual=None, norm_output=output, convention="unified"))
+
+
 def _odd_norms(draft: Draft, config: Facts) -> list[Finding]:
     """Norms before `fc` that config.json promises or denies against the file, or whose number is not that of states."""
     targets = draft.mapped.targets

@@ -98,6 +98,8 @@ def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tu
     theta, scaling, findings = rope(facts, draft.request)
     findings += not_neutral(*{part.where: part for part in (Facts.of(draft.checkpoint), facts)}.values())
     named = facts.require({"hidden_act": str, "rms_norm_eps": float})
+    positions, about_positions = _positions(draft, facts, scaling)
+    findings += about_positions
     size = draft.mapped.size
     layers = layers_in_file(draft)
     if facts.has("num_hidden_layers") and facts.get("num_hidden_layers") != layers:
@@ -117,7 +119,7 @@ def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tu
         "vocab_size": size("vocabulary"),
         "hidden_act": named["hidden_act"],
         "rms_norm_eps": named["rms_norm_eps"],
-        "max_position_embeddings": facts.first(["max_position_embeddings", "max_sequence_length"], int),
+        "max_position_embeddings": positions,
         "rope_theta": theta,
         "rope_scaling": scaling,
         "attention_bias": False,
@@ -125,6 +127,22 @@ def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tu
         "tie_word_embeddings": False,
     }
     return config, findings
+
+
+def _positions(draft: Draft, facts: Facts, scaling: Mapping[str, Any] | None) -> tuple[int, list[Finding]]:
+    """How many positions the config states: as many as the verifier's, since vLLM stops drafting at this number.
+
+    The rotation of a position does not depend on it, except under dynamic scaling.
+    """
+    own: int = facts.first(["max_position_embeddings", "max_sequence_length"], int)
+    verifier = draft.request.verifier
+    theirs = verifier.text_config.get("max_position_embeddings") if verifier else None
+    if not isinstance(theirs, int) or theirs <= own:
+        return own, []
+    message = f"the draft was made for {own} positions, the verifier for {theirs}"
+    if isinstance(scaling, Mapping) and "dynamic" in (scaling.get("rope_type"), scaling.get("type")):
+        return own, [found("positions-end-early", where=facts.where, message=message)]
+    return theirs, [found("positions-extended", where=facts.where, message=f"{message}: {theirs} is written")]
 
 
 def envelope(

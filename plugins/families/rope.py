@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from spec_convert.errors import Refused
@@ -59,13 +58,18 @@ def _scaling(given: Facts) -> dict[str, Any] | None:
     if not isinstance(kind, str):
         message = f"has {', '.join(values)} and no `rope_type` that says what they mean"
         raise Refused([found("config-key-invalid", where=given.where, message=message)])
-    _refuse_infinities(values, given.where)
-    return values
+    return _finite(values, given.where)
 
 
-def _refuse_infinities(scaling: Mapping[str, Any], where: str) -> None:
-    """JSON has no infinite numbers, but Python reads 1e999 as one: it would come out as something nobody else reads."""
+def _finite(scaling: dict[str, Any], where: str) -> dict[str, Any]:
+    """The same, with the factor as a float: vLLM takes a whole number for a list of factors and fails at start.
+
+    JSON has no infinite numbers, but Python reads 1e999 as one: it would come out as something nobody else reads.
+    """
     try:
         json.dumps(scaling, allow_nan=False)
-    except ValueError:
+        if type(scaling.get("factor")) is int:
+            return scaling | {"factor": float(scaling["factor"])}
+    except (ValueError, OverflowError):
         raise Refused([found("config-key-invalid", where=where, message="holds a number that is not finite")]) from None
+    return scaling

@@ -14,12 +14,15 @@ from spec_convert.cli.batch import batch
 from spec_convert.cli.convert import convert
 from spec_convert.cli.demo import demo
 from spec_convert.cli.detect import detect
+from spec_convert.cli.evaluate import evaluate
 from spec_convert.cli.explain import explain
+from spec_convert.cli.export import export
 from spec_convert.cli.formats import formats
 from spec_convert.cli.inspect import inspect
 from spec_convert.cli.output import as_problem, show_error
 from spec_convert.cli.plugins import plugins
 from spec_convert.cli.schema import schema
+from spec_convert.cli.serve import serve
 from spec_convert.cli.validate import validate
 from spec_convert.errors import Exit
 
@@ -78,7 +81,9 @@ def cli(context: click.Context, quiet: bool) -> None:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
-for command in (detect, inspect, convert, batch, validate, formats, plugins, explain, schema, demo):
+for command in (
+    detect, inspect, convert, batch, validate, evaluate, export, serve, formats, plugins, explain, schema, demo,
+):  # fmt: skip
     cli.add_command(command)
 
 

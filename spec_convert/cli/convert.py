@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.cli.output import json_option, show, show_findings, show_json
+from spec_convert.cli.output import json_option, show, show_findings, show_json, show_plan
 from spec_convert.errors import Exit, Refused, Unreadable
-from spec_convert.reports.escape import one_line
 
 if TYPE_CHECKING:
     from spec_convert.conversion import Conversion
@@ -95,15 +94,10 @@ def _nothing(problem: Refused | Unreadable, seconds: float) -> dict[str, Any]:
 
 def _tell(done: Conversion) -> None:
     show_findings(done.findings)
-    tensors = done.plan.tensors_json()
     if not done.written:
-        for moved in tensors["moved"]:
-            what = f"{moved['dtype']} {' x '.join(map(str, moved['shape']))}"
-            show(one_line(f"{moved['operation']}  {', '.join(moved['sources'])} -> {moved['target']}  {what}"))
-        for name, reason in tensors["dropped"].items():
-            show(one_line(f"drop  {name}: {reason}"))
-        show(done.plan.config_text.rstrip())
+        show_plan(done.plan)
         return
+    tensors = done.plan.tensors_json()
     show(
         f"{done.output}: {done.format}, {len(tensors['moved'])} tensors written, {len(tensors['dropped'])} dropped, "
         f"{done.seconds:.1f} s"

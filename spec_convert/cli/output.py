@@ -6,15 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spec_convert.errors import Refused, SpecConvertError
 from spec_convert.findings import Finding, Level
 from spec_convert.narration import colour_wanted
-from spec_convert.reports.escape import one_line
+from spec_convert.reports.escape import finite, one_line
+
+if TYPE_CHECKING:
+    from spec_convert.plan import Plan
 
 DEBUG = "SPEC_CONVERT_DEBUG"
 COLOURS = {Level.ERROR: "red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
@@ -31,18 +33,7 @@ def show(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    show(json.dumps(_finite(value), indent=2, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinities, but published configs hold some: they are shown as text."""
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    show(json.dumps(finite(value), indent=2, allow_nan=False))
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -52,6 +43,17 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
         show("  ".join([*cells, line[-1]]).rstrip())
+
+
+def show_plan(plan: Plan) -> None:
+    """What a dry run would do: a line for each tensor, then the config."""
+    tensors = plan.tensors_json()
+    for moved in tensors["moved"]:
+        what = f"{moved['dtype']} {' x '.join(map(str, moved['shape']))}"
+        show(one_line(f"{moved['operation']}  {', '.join(moved['sources'])} -> {moved['target']}  {what}"))
+    for name, reason in tensors["dropped"].items():
+        show(one_line(f"drop  {name}: {reason}"))
+    show(plan.config_text.rstrip())
 
 
 def show_findings(findings: Iterable[Finding]) -> None:
@@ -66,6 +68,10 @@ def show_error(problem: SpecConvertError) -> None:
         show_findings(problem.findings)
     else:
         _complain(Level.ERROR, one_line(problem.message), problem.hint)
+
+
+def show_warning(message: str, hint: str = "") -> None:
+    _complain(Level.WARNING, one_line(message), hint)
 
 
 def _complain(level: Level, message: str, hint: str) -> None:

@@ -161,8 +161,22 @@ def test_without_num_key_value_heads_every_head_has_its_own(eagle: Make) -> None
 
 
 def test_max_sequence_length_is_another_name_of_max_position_embeddings(eagle: Make) -> None:
-    draft = eagle(max_position_embeddings=..., max_sequence_length=777)
-    assert draft.convert().layer["max_position_embeddings"] == 777
+    draft = eagle(max_position_embeddings=..., max_sequence_length=7777)
+    assert draft.convert().layer["max_position_embeddings"] == 7777
+
+
+def test_as_many_positions_are_stated_as_the_verifier_has_because_vllm_stops_drafting_there(eagle: Make) -> None:
+    """Measured with vLLM 0.32: a draft that states 16 positions is not asked again once a text is that long."""
+    converted = eagle(max_position_embeddings=777).convert()
+    assert converted.layer["max_position_embeddings"] == converted.config["model"]["max_position_embeddings"] == 2048
+    assert "positions-extended" in converted.findings
+
+
+def test_under_dynamic_scaling_the_number_of_positions_is_part_of_the_function(eagle: Make) -> None:
+    scaling = {"rope_type": "dynamic", "factor": 2.0}
+    converted = eagle(max_position_embeddings=777, rope_scaling=scaling).convert()
+    assert converted.layer["max_position_embeddings"] == 777
+    assert "positions-end-early" in converted.findings
 
 
 def test_the_head_size_is_that_of_the_tensors(eagle: Make) -> None:

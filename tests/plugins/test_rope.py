@@ -40,6 +40,12 @@ def test_the_scaling_of_llama3_is_kept(eagle: Make, key: str) -> None:
     assert eagle(**{key: scaling}).convert(validate=True).layer["rope_scaling"] == scaling
 
 
+def test_a_whole_number_as_factor_is_written_as_the_float_that_servers_ask_for(eagle: Make) -> None:
+    scaling = eagle(rope_scaling={"rope_type": "linear", "factor": 4}).convert(validate=True).layer["rope_scaling"]
+    assert isinstance(scaling["factor"], float)
+    assert scaling["factor"] == 4
+
+
 def test_a_rope_base_of_transformers_5_that_is_none_is_refused(eagle: Make) -> None:
     draft = eagle(rope_theta=..., rope_parameters={"rope_type": "default", "rope_theta": "large"})
     assert "rope_theta" in draft.refusal()["config-key-invalid"].message
@@ -50,8 +56,9 @@ def test_a_scaling_that_does_not_say_its_kind_is_refused(eagle: Make) -> None:
     assert "rope_type" in eagle(rope_parameters=parameters).refusal()["config-key-invalid"].message
 
 
-def test_a_scaling_by_no_finite_number_is_refused(eagle: Make) -> None:
-    draft = eagle(rope_scaling={"rope_type": "yarn", "factor": float("inf")})
+@pytest.mark.parametrize("factor", [float("inf"), 10**400])
+def test_a_scaling_by_no_finite_number_is_refused(eagle: Make, factor: float) -> None:
+    draft = eagle(rope_scaling={"rope_type": "yarn", "factor": factor})
     assert "rope_scaling" in draft.refusal()["config-key-invalid"].where
 
 
