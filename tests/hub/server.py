@@ -126,6 +126,11 @@ def is_large(name: str) -> bool:
     return name.endswith((".safetensors", ".bin", ".pt"))
 
 
+def entry(file: str, content: bytes) -> dict[str, object]:
+    """One line of a listing of a dataset's files."""
+    return {"type": "file", "path": file, "size": len(content), "oid": digest(content)}
+
+
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -244,6 +249,17 @@ class _Handler(BaseHTTPRequestHandler):
         files = [{"rfilename": file, "size": len(content)} for file, content in repo.commits[sha].items()]
         self.json({"id": name, "sha": sha, "private": repo.private, "siblings": files})
 
+    def show_dataset(self, name: str, revision: str = "main") -> None:
+        self.show_repo(f"datasets/{name}", revision)
+
+    def list_dataset(self, name: str, revision: str, folder: str | None) -> None:
+        repo = self.repo(f"datasets/{name}")
+        files = repo.commits[self.commit_of(repo, revision)]
+        inside = [file for file in files if folder is None or file.startswith(f"{folder}/")]
+        if not inside:
+            raise RefusalError(404, "EntryNotFound", f"{folder} does not exist")
+        self.json([entry(file, files[file]) for file in inside])
+
     def show_file(self, name: str, revision: str, file: str) -> None:
         repo = self.repo(name)
         if repo.gated and self.user() != MEMBER:
@@ -326,11 +342,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _NAME = r"(?P<name>[^/]+/[^/]+)"
+_REPO = r"(?P<name>(datasets/)?[^/]+/[^/]+)"  # datasets are published under `datasets/org/name`
 ROUTES: Mapping[str, list[tuple[str, str, Callable[..., None]]]] = {
     "hub": [
         ("GET", f"/api/models/{_NAME}", _Handler.show_repo),
         ("GET", f"/api/models/{_NAME}/revision/(?P<revision>.+)", _Handler.show_repo),
-        ("GET HEAD", f"/{_NAME}/resolve/(?P<revision>.+)/(?P<file>[^/]+)", _Handler.show_file),
+        ("GET", f"/api/datasets/{_NAME}", _Handler.show_dataset),
+        ("GET", f"/api/datasets/{_NAME}/revision/(?P<revision>[^/]+)", _Handler.show_dataset),
+        ("GET", f"/api/datasets/{_NAME}/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?", _Handler.list_dataset),
+        ("GET HEAD", f"/{_REPO}/resolve/(?P<revision>.+)/(?P<file>[^/]+)", _Handler.show_file),
         ("GET", "/api/whoami-v2", _Handler.who_am_i),
         ("POST", "/api/repos/create", _Handler.create_repo),
         ("POST", "/api/validate-yaml", lambda request: request.json({"errors": [], "warnings": []})),

@@ -1,0 +1,45 @@
+"""How vLLM is told to serve a draft: the arguments that name the model, the draft and the number of drafted tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spec_convert.servable import Servable
+
+# What vLLM calls the way of drafting. An MLP draft is registered as a model of method `eagle`.
+METHODS = {"eagle": "eagle", "eagle_mlp": "eagle", "eagle3": "eagle3"}
+
+
+def llm_arguments(drafted: Servable, *, speculative_tokens: int | None = None) -> dict[str, Any]:
+    """``model`` and, where it is needed, ``speculative_config``: keywords of `vllm.LLM`, flags of `vllm serve`.
+
+    A unified directory alone says everything when the verifier is the one that it names. Another verifier, a pinned
+    revision of the draft or another number of tokens is said beside it.
+    """
+    draft, revision = _where(drafted.draft)
+    own_tokens = drafted.speculative_tokens
+    tokens = own_tokens if speculative_tokens is None else speculative_tokens
+    if drafted.own_verifier and revision is None:
+        changed = {"speculative_config": {"num_speculative_tokens": tokens}} if tokens != own_tokens else {}
+        return {"model": draft} | changed
+    method = METHODS[drafted.config.speculators_model_type]
+    speculative: dict[str, Any] = {"method": method, "model": draft, "num_speculative_tokens": tokens}
+    if revision is not None:
+        speculative["revision"] = revision
+    return verifier_arguments(drafted) | {"speculative_config": speculative}
+
+
+def verifier_arguments(drafted: Servable) -> dict[str, Any]:
+    """The same for the verifier by itself."""
+    verifier = drafted.verifier
+    return {"model": verifier.name} | ({"revision": verifier.files.revision} if verifier.pinned else {})
+
+
+def _where(source: str) -> tuple[str, str | None]:
+    """The folder or Hub id that vLLM understands, and the branch, tag or commit that it takes apart from it."""
+    path = Path(source)
+    if not source.startswith("hf://") and path.exists():
+        return str(path.absolute()), None
+    repo, _, revision = source.removeprefix("hf://").partition("@")
+    return repo, revision or None
