@@ -10,15 +10,17 @@ from spec_convert.checkout import IS_CHECKOUT, ROOT
 if TYPE_CHECKING:
     from spec_convert.conversion import EagleConverter, convert
     from spec_convert.detection import detect
+    from spec_convert.evaluation.evaluation import evaluate
     from spec_convert.models.load import load_draft
     from spec_convert.validation import validate
 
-__all__ = ["EagleConverter", "convert", "detect", "load_draft", "validate"]
+__all__ = ["EagleConverter", "convert", "detect", "evaluate", "load_draft", "validate"]
 
 _HOMES = {
     "EagleConverter": "spec_convert.conversion",
     "convert": "spec_convert.conversion",
     "detect": "spec_convert.detection",
+    "evaluate": "spec_convert.evaluation.evaluation",
     "load_draft": "spec_convert.models.load",
     "validate": "spec_convert.validation",
 }

@@ -32,7 +32,7 @@ def load_draft(path: str | Path, verifier: str | Path | None = None, dtype: torc
     from spec_convert.verifier import open_verifier
 
     checkpoint = open_checkpoint(str(path))
-    config = _config(checkpoint)
+    config = unified_config(checkpoint)
     kind = dtype or torch.float32
     tensors = {name: read_torch(checkpoint, name, kind) for name in checkpoint}
     source = str(verifier or config.speculators_config.verifier.name_or_path)
@@ -44,7 +44,7 @@ def load_draft(path: str | Path, verifier: str | Path | None = None, dtype: torc
         raise DraftError(f"{checkpoint.source}: {error.message}", hint=error.hint) from error
 
 
-def _config(checkpoint: Checkpoint) -> Config:
+def unified_config(checkpoint: Checkpoint) -> Config:
     from pydantic import ValidationError
 
     from spec_convert.unified import UNIFIED

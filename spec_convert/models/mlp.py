@@ -15,11 +15,7 @@ class MlpDraft(Draft):
         self.config = config
         size = config.hidden_size
         self.embeddings = nn.Embedding(config.vocab_size, size)
-        blocks = [
-            (nn.Linear(size, size), nn.ReLU(), nn.LayerNorm(size, config.layer_norm_eps))
-            for _ in range(config.mlp_layers)
-        ]
-        self.mlp = nn.Sequential(*(part for block in blocks for part in block))
+        self.mlp = blocks(size, config.mlp_layers, config.layer_norm_eps)
         self.lm_head = nn.Linear(size, config.vocab_size, bias=False)
 
     def forward(
@@ -34,3 +30,9 @@ class MlpDraft(Draft):
         del hidden_states, position_ids, fed_back, attend  # the last token is all it knows
         x = self.mlp(self.embeddings(input_ids))
         return DraftOutput(self.lm_head(x), x)
+
+
+def blocks(size: int, layers: int, eps: float) -> nn.Sequential:
+    """Linear, ReLU, LayerNorm, as often as there are layers: [..., H] -> [..., H]."""
+    parts = [(nn.Linear(size, size), nn.ReLU(), nn.LayerNorm(size, eps)) for _ in range(layers)]
+    return nn.Sequential(*(part for block in parts for part in block))
