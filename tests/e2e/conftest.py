@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
-    """`spec-convert convert SOURCE OUTPUT --verifier VERIFIER`, as a user types it. Returns OUTPUT."""
+    """`spec-convert convert SOURCE OUTPUT --verifier VERIFIER FLAGS`, as a user types it. Returns OUTPUT."""
 
-    def run(source: Path, *, verifier: Path) -> Path:
+    def run(source: Path, *, verifier: Path, flags: Sequence[str] = ()) -> Path:
         output = tmp_path / "converted"
         command = Path(sys.executable).with_name("spec-convert")
-        subprocess.run([command, "convert", source, output, "--verifier", verifier], check=True)
+        subprocess.run([command, "convert", source, output, "--verifier", verifier, *flags], check=True)
         return output
 
     return run

@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
+ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # half the time to start, for the many tests that record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,14 @@ def serve(
     prompts: Sequence[str] | Sequence[Sequence[int]],
     sampling: Mapping[str, Any],
     draft_tensors: Path | None = None,
+    record: Path | None = None,
+    text: Sequence[int] = (),
 ) -> Served:
-    """Answers questions or continues token ids. With `draft_tensors`, saves there what the engine drafts with."""
+    """Answers questions or continues token ids.
+
+    ``draft_tensors``: where to save the weights that the engine drafts with. ``record``: where to save its drafting of
+    ``text``, prompt and answer, see `recorder`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = {
@@ -62,26 +69,32 @@ def serve(
             "prompts": prompts,
             "sampling": sampling,
             "draft_tensors": str(draft_tensors) if draft_tensors else None,
+            "record": str(record) if record else None,
+            "text": list(text),
         }
         command = [sys.executable, __file__, str(answer)]
-        subprocess.run(
-            command, input=json.dumps(request), text=True, check=True, env=os.environ | ENVIRONMENT, timeout=500
-        )
+        environment = os.environ | ENVIRONMENT | (ONE_PROCESS if record else {})
+        subprocess.run(command, input=json.dumps(request), text=True, check=True, env=environment, timeout=500)
         return Served(**json.loads(answer.read_text()))
 
 
 def _serve_here(request: Mapping[str, Any]) -> dict[str, Any]:
+    import recorder  # beside this file, which is run as a script
     from vllm import LLM, SamplingParams
 
     engine: Any = LLM(**request["llm"])
     sampling = SamplingParams(**request["sampling"])
     prompts = request["prompts"]
+    if request["record"]:
+        engine.collective_rpc(recorder.start, args=(request["text"],))
     if isinstance(prompts[0], str):
         outputs = engine.chat([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
     else:
         outputs = engine.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling)
     if request["draft_tensors"]:
         engine.collective_rpc(_save_draft, args=(request["draft_tensors"],))
+    if request["record"]:
+        engine.collective_rpc(recorder.save, args=(request["record"],))
     counters: dict[str, Any] = {metric.name: metric for metric in engine.get_metrics()}
     return {
         "token_ids": [list(output.outputs[0].token_ids) for output in outputs],

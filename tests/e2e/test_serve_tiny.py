@@ -2,60 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from .conftest import Convert
-from .real_vllm import serve, unified
-from .tiny_pair import DRAFT_VOCABULARY, tiny_draft, tiny_verifier
+from .real_vllm import unified
+from .same_function import assert_same_function, serve_recorded
+from .tiny_pairs import CASES, SIZES, write_verifier
 
 pytestmark = pytest.mark.vllm
 
-PROMPT = [3, 7, 11, 5]
-NEW_TOKENS = 24
-
 
 def test_vllm_drafts_with_the_tensors_of_the_source(convert: Convert, tmp_path: Path) -> None:
-    draft, verifier = tiny_draft(tmp_path / "draft"), tiny_verifier(tmp_path / "verifier")
-    output = convert(draft, verifier=verifier)
+    case, held = CASES["eagle3"], tmp_path / "held.safetensors"
+    verifier = write_verifier(tmp_path / "verifier", case.verifier)
+    output = convert(case.write(tmp_path / "draft"), verifier=verifier)
 
-    held = tmp_path / "held.safetensors"
-    served = serve(
-        unified(output) | {"dtype": "float32", "max_model_len": 64, "skip_tokenizer_init": True},
-        prompts=[PROMPT],
-        sampling={"temperature": 0, "max_tokens": NEW_TOKENS, "ignore_eos": True, "detokenize": False},
-        draft_tensors=held,
-    )
+    served = serve_recorded(unified(output), verifier, draft_tensors=held)
 
-    assert served.drafts > 0
-    assert served.token_ids == [greedy(verifier)]
+    assert_same_function(served, output, verifier)
     inside = load_file(held)
-    inside["lm_head.weight"] = inside["lm_head.weight"][:DRAFT_VOCABULARY]  # vLLM pads the rows to a multiple of 64
-    expected = as_vllm_holds(torch.load(draft / "pytorch_model.bin", weights_only=True))
-    unequal = [name for name, tensor in expected.items() if not torch.equal(inside[name], tensor)]
+    inside["lm_head.weight"] = inside["lm_head.weight"][: SIZES.draft_vocabulary]  # vLLM pads to a multiple of 64
+    unequal = [name for name, tensor in as_vllm_holds(case.tensors).items() if not torch.equal(inside[name], tensor)]
     assert unequal == []
 
 
-def greedy(verifier: Path) -> list[int]:
-    """The verifier's own text, without any draft."""
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(verifier, dtype=torch.float32)
-    ids = torch.tensor([PROMPT])
-    for _ in range(NEW_TOKENS):
-        with torch.no_grad():
-            best = model(ids).logits[:, -1].argmax(-1, keepdim=True)
-        ids = torch.cat([ids, best], dim=1)
-    return ids[0, len(PROMPT) :].tolist()
-
-
-def as_vllm_holds(source: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def as_vllm_holds(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under vLLM's names, with its fused projections. `t2d` is not held: only training reads it."""
 
-    def stacked(*names: str) -> torch.Tensor:
+    def stacked(*names: str) -> Tensor:
         return torch.cat([source[f"midlayer.{name}.weight"] for name in names])
 
     layer = "model.layers.0"

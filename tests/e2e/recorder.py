@@ -1,0 +1,60 @@
+"""Writes down what vLLM's drafter is given and what it answers, in the worker, during a real generation.
+
+`start` and `save` are sent to the worker with `collective_rpc`. In the file, `P.states` are the verifier's states of
+proposal P, `P.drafted` its tokens, and `P.C.x` is of one call of the draft: input ids, positions, logits, state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def start(worker: Any, text: list[int]) -> None:
+    """Record from here on. ``text`` is what the verifier will say, see `_helped`."""
+    drafter = worker.model_runner.drafter
+    draft = drafter.model
+    propose, forward = drafter.propose, draft.forward
+    record: dict[str, Any] = {}
+    worker.recorded, worker.proposals, worker.calls = record, 0, 0
+
+    def recorded_propose(**given: Any) -> Any:
+        number, worker.calls = worker.proposals, 0
+        record[f"{number}.states"] = given["target_hidden_states"].clone()
+        drafted = propose(**given)
+        record[f"{number}.drafted"] = drafted[0].clone()
+        worker.proposals += 1
+        return _helped(drafted, text, number, end=int(record[f"{number}.{worker.calls - 1}.positions"][-1]))
+
+    def recorded_forward(**given: Any) -> Any:
+        answer = for_head, fed_back = forward(**given)
+        call = {
+            "input_ids": given["input_ids"],
+            "positions": given["positions"],
+            "logits": draft.compute_logits(for_head),
+            "fed_back": fed_back,
+        }
+        record.update({f"{worker.proposals}.{worker.calls}.{name}": value.clone() for name, value in call.items()})
+        worker.calls += 1
+        return answer
+
+    drafter.propose, draft.forward = recorded_propose, recorded_forward
+
+
+def _helped(drafted: Any, text: list[int], proposal: int, *, end: int) -> Any:
+    """The first tokens of a proposal put right: random drafts are never accepted, and accepted rows must be seen too.
+
+    None of the first proposal, one of the second, and so on until all are right. ``end``: the last position computed.
+    """
+    tokens = drafted.shape[1]
+    right = proposal % (tokens + 1)
+    begin = end - tokens + 3  # the first token stands two after the row that drafted it
+    helped = drafted.clone()
+    for place, token in enumerate(text[begin : begin + right]):
+        helped[0, place] = token
+    return helped
+
+
+def save(worker: Any, target: str) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous() for name, tensor in worker.recorded.items()}, target)
