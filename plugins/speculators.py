@@ -41,16 +41,20 @@ EAGLE_NORMS = {
 def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required={
-            "`speculators_model_type` in config.json": checkpoint.get("speculators_model_type") is not None,
+            f"a `speculators_model_type` that is one of {', '.join(FLAGS)}": known_type(checkpoint),
             "not the old library's names (`fusion_fc`)": "fusion_fc.weight" not in checkpoint,
         },
         supporting={"`speculators_config` in config.json": isinstance(checkpoint.get("speculators_config"), dict)},
     )
 
 
+def known_type(checkpoint: Checkpoint) -> bool:
+    return checkpoint.get("speculators_model_type") in list(FLAGS)  # a list: a damaged config may hold anything
+
+
 def unified_type(checkpoint: Checkpoint) -> str:
     kind = checkpoint.get("speculators_model_type")
-    if kind not in list(FLAGS):
+    if not known_type(checkpoint):
         message = f"unified drafts of type {kind!r} are not known here"
         hint = f"known are {', '.join(FLAGS)}"
         raise Refused([found("unknown-unified-type", where="config.json", message=message, hint=hint)])
@@ -151,7 +155,7 @@ FORMAT = Format(
     name="speculators",
     title="Unified directories (speculators format)",
     reference="https://github.com/vllm-project/speculators",
-    produces="what it is",
+    produces="",
     tables={
         **{f"eagle3: {name}": table for name, table in (eagle3.TABLES | eagle3.EXTRA_NORMS).items()},
         **{f"eagle: {name}": table for name, table in eagle_layernorms.FORMAT.tables.items()},
@@ -164,6 +168,7 @@ FORMAT = Format(
     layout=layout,
     describe=describe,
     flags=frozenset().union(*FLAGS.values()),
+    is_unified=known_type,
     exports=(Export(target="speculators-0.6", of="eagle3", write=already_there),),
 )
 

@@ -26,6 +26,7 @@ class Detection:
     provider: str
     evidence: Evidence
     asked: Mapping[str, Evidence]
+    strangers: Mapping[str, str]  # formats of other providers that claim the checkpoint too, and who brings them
 
     @property
     def format(self) -> str:
@@ -44,7 +45,14 @@ class Detection:
         if not self.confidence:
             against = "; ".join(self.evidence.against)
             odd.append(found("format-forced", where=where, message=f"`{self.format}` fails on: {against}"))
-        return odd
+        ours = f"`{self.format}` (from {self.provider})"
+        return odd + [
+            found(
+                "also-claimed", where=where, hint=f"`--format {name}` takes it, if that is what the checkpoint is",
+                message=f"taken for {ours}; `{name}` (from {provider}) claims it too, with less evidence",
+            )
+            for name, provider in self.strangers.items()
+        ]  # fmt: skip
 
     @property
     def features(self) -> Mapping[str, Any]:
@@ -84,7 +92,7 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     asked = {name: _ask(fmt, checkpoint) for name, fmt in known.formats.items()}
     ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
     if not ranked or not asked[ranked[0]].confidence:
-        raise Refused([_unknown(checkpoint, asked)])
+        raise Refused([_unknown(checkpoint, asked, known)])
     winner = ranked[0]
     rivals = [name for name in ranked if asked[name].confidence == asked[winner].confidence]
     if len(rivals) > 1:
@@ -100,12 +108,20 @@ def _ask(fmt: Format, checkpoint: Checkpoint) -> Evidence:
 
 
 def _detection(checkpoint: Checkpoint, name: str, asked: Mapping[str, Evidence], known: Registry) -> Detection:
+    provider = known.provider(name)
+    others = {other: known.provider(other) for other, said in sorted(asked.items()) if said.confidence}
     return Detection(
-        checkpoint=checkpoint, winner=known[name], provider=known.provider(name), evidence=asked[name], asked=asked
-    )
+        checkpoint=checkpoint, winner=known[name], provider=provider, evidence=asked[name], asked=asked,
+        strangers={other: brings for other, brings in others.items() if brings != provider},
+    )  # fmt: skip
 
 
-def _unknown(checkpoint: Checkpoint, asked: Mapping[str, Evidence]) -> Finding:
+def _unknown(checkpoint: Checkpoint, asked: Mapping[str, Evidence], known: Registry) -> Finding:
+    kind = checkpoint.get("speculators_model_type")
+    if kind is not None and kind not in known.types:
+        message = f"unified drafts of type {kind!r} are not known here"
+        hint = f"known are {', '.join(known.types)}; a plugin can bring others"
+        return found("unknown-unified-type", where="config.json", message=message, hint=hint)
     names = sorted(checkpoint.tensors)
     shown = ", ".join(names[:4]) + (f", … ({len(names)} tensors)" if len(names) > 4 else "")
     seen = f"architecture {checkpoint.architecture or 'not given'}, tensors {shown}"

@@ -45,13 +45,27 @@ def errors(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level is Level.ERROR]
 
 
+class Depth(StrEnum):
+    """How deep validation looks. Each level includes the ones before it."""
+
+    HEADERS = "headers"  # config, names, shapes, dtypes; vocabulary maps by value. Nothing of a Hub id is downloaded
+    TENSORS = "tensors"  # every number, and the verifier's where they are compared. Streamed, memory stays flat
+    FORWARD = "forward"  # the reference draft runs on random input: finite and deterministic
+    ACCEPTANCE = "acceptance"  # the draft helps its verifier to answer prompts, and is accepted often enough
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One checkpoint that was looked at: as the user named it, the format it was taken for, what was found."""
+    """One checkpoint that was looked at: as the user named it, the format it was taken for, what was found.
+
+    ``reached`` is the deepest level that was looked at: errors end the look before the draft is run. None: the
+    checkpoint could not be read.
+    """
 
     source: str
     format: str | None
     findings: tuple[Finding, ...]
+    reached: Depth | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

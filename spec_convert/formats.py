@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence
+from spec_convert.example import Example, Sizes
 from spec_convert.findings import Finding
 from spec_convert.mapping import Mapped
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap
 from spec_convert.verifier import Verifier
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,23 @@ class Export:
     write: Callable[[UnifiedDraft], Native]
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnifiedType:
+    """A `speculators_model_type` of a plugin's own, beside those of `spec_convert.unified`.
+
+    ``config`` is the model of its config.json, every field explicit. ``trial`` runs the draft of such a config and its
+    tensors (by unified name, float32) on random input drawn from the generator, and returns the logits, in any shape.
+    """
+
+    name: str
+    config: type[BaseModel]
+    trial: Callable[[Any, Mapping[str, torch.Tensor], torch.Generator], torch.Tensor]
+
+
+def never(checkpoint: Checkpoint) -> bool:
+    return False
+
+
 ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype"})
 
 
@@ -116,9 +138,14 @@ class Format:
     """A published checkpoint layout.
 
     ``tables`` lists every table by name (one for most formats); ``layout`` picks the one that a checkpoint follows.
-    ``produces`` is the `speculators_model_type` of the result. ``flags`` are the fields of `Request` that it heeds
-    beyond those that mean the same for every format (`ALWAYS_HEEDED`); a flag that would be ignored is refused.
+    ``produces`` is the `speculators_model_type` of the result, "" for the one that the checkpoint has already.
+    ``flags`` are the fields of `Request` that it heeds beyond those that mean the same for every format
+    (`ALWAYS_HEEDED`); a flag that would be ignored is refused.
     ``exports`` are the ways back into this layout.
+
+    ``own_type`` describes what it ``produces`` when that is no type of `spec_convert.unified`. ``is_unified`` says of a
+    checkpoint of this format that servers read it as it lies, so that nothing about it may be left to be completed.
+    ``example`` makes a tiny checkpoint in these sizes: what `spec_convert.testing` proves the format with.
     """
 
     name: str
@@ -132,3 +159,6 @@ class Format:
     describe: Callable[[Draft], Described]
     flags: frozenset[str] = frozenset()
     exports: tuple[Export, ...] = ()
+    own_type: UnifiedType | None = None
+    is_unified: Callable[[Checkpoint], bool] = never
+    example: Callable[[Sizes], Example] | None = None

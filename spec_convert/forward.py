@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spec_convert.detection import recognise
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
+from spec_convert.formats import Format
 from spec_convert.models.errors import DraftError
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan
@@ -29,9 +31,10 @@ def require_forward(folder: Path) -> None:
 
     from spec_convert.models.load import read_torch
 
-    checkpoint = open_checkpoint(folder)
+    detection = recognise(open_checkpoint(folder))
+    checkpoint = detection.checkpoint
     tensors = {name: read_torch(checkpoint, name, torch.float32) for name in checkpoint}
-    if findings := _run(checkpoint.config or {}, tensors):
+    if findings := _run(detection.winner, checkpoint.config or {}, tensors):
         raise Refused(findings)
 
 
@@ -48,33 +51,45 @@ def forward_findings(plan: Plan) -> list[Finding]:
         for name, array in plan.compute(step).items()
     }
     assert plan.config is not None, "the caller looks at the findings first"
-    return _run(plan.config, tensors)
+    return _run(plan.detection.winner, plan.config, tensors)
 
 
-def _run(config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> list[Finding]:
+def _run(fmt: Format, config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> list[Finding]:
+    import torch
+
+    where, own = "model.safetensors", fmt.own_type
+
+    def trial() -> Tensor:
+        random = torch.Generator().manual_seed(0)
+        return own.trial(own.config.model_validate(config), tensors, random) if own else _trial(config, tensors, random)
+
+    try:
+        with torch.inference_mode():
+            first, again = trial(), trial()
+    except (DraftError, RuntimeError) as reason:  # RuntimeError: torch's word for shapes that do not fit
+        return [found("forward-failed", where=where, message=str(reason))]
+    if not bool(first.isfinite().all()):
+        return [found("forward-not-finite", where=where, message="the logits hold NaN or infinities")]
+    if not torch.equal(first, again):
+        return [found("forward-failed", where=where, message="the same input gave other logits")]
+    return []
+
+
+def _trial(config: Mapping[str, object], tensors: Mapping[str, Tensor], random: torch.Generator) -> Tensor:
+    """The logits of two steps, the second one fed with the states of the first."""
     import torch
 
     from spec_convert.models.draft import build_draft
     from spec_convert.unified import UNIFIED
 
     model = UNIFIED.validate_python(config)
-    random = torch.Generator().manual_seed(0)
-    try:
-        draft = build_draft(model, tensors, _stand_in(model, tensors, random)).eval()
-        width, vocabulary = _input_sizes(model)
-        ids = torch.randint(vocabulary, (1, ROWS), generator=random)
-        states = torch.randn(1, ROWS, width, generator=random)
-        with torch.inference_mode():
-            first = draft(ids, states, fed_back=False)
-            second = draft(ids, first.hidden_states, fed_back=True)
-            again = draft(ids, states, fed_back=False)
-    except (DraftError, RuntimeError) as reason:  # RuntimeError: torch's word for shapes that do not fit
-        return [found("forward-failed", where="model.safetensors", message=str(reason))]
-    if not all(bool(output.logits.isfinite().all()) for output in (first, second)):
-        return [found("forward-not-finite", where="model.safetensors", message="the logits hold NaN or infinities")]
-    if not torch.equal(first.logits, again.logits):
-        return [found("forward-failed", where="model.safetensors", message="the same input gave other logits")]
-    return []
+    draft = build_draft(model, tensors, _stand_in(model, tensors, random)).eval()
+    width, vocabulary = _input_sizes(model)
+    ids = torch.randint(vocabulary, (1, ROWS), generator=random)
+    states = torch.randn(1, ROWS, width, generator=random)
+    first = draft(ids, states, fed_back=False)
+    second = draft(ids, first.hidden_states, fed_back=True)
+    return torch.cat([first.logits, second.logits])
 
 
 def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Generator) -> VerifierTensors:

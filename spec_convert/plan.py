@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spec_convert.detection import Detection
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding, errors
-from spec_convert.formats import ALWAYS_HEEDED, Draft, Request
+from spec_convert.formats import ALWAYS_HEEDED, Draft, Format, Request
 from spec_convert.mapping import Mapped, Step, apply
 from spec_convert.operations import COPY, Cast, Header
 from spec_convert.rules import found
@@ -98,7 +98,7 @@ def make_plan(detection: Detection, request: Request) -> Plan:
         findings += described.findings
         config = described.config
     if config is not None:
-        config, invalid = _checked(config)
+        config, invalid = _checked(config, fmt)
         findings += invalid
     return Plan(
         detection=detection, request=request, steps=cast_steps(mapped, request.dtype), dropped=mapped.dropped,
@@ -114,17 +114,20 @@ def _ignored_flags(detection: Detection, request: Request) -> list[Finding]:
     ]
 
 
-def _checked(config: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[Finding]]:
-    """The config as the unified model writes it, or one finding for each field that is not what the model allows."""
+def _checked(config: Mapping[str, Any], fmt: Format) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+    """The config as its model writes it, or one finding for each field that is not what the model allows."""
     from pydantic import ValidationError
 
     from spec_convert.unified import UNIFIED
 
     try:
+        if fmt.own_type is not None:
+            return fmt.own_type.config.model_validate(config).model_dump(mode="json"), []
         return UNIFIED.validate_python(config).model_dump(mode="json"), []
     except ValidationError as invalid:
-        # The first part of a place is only the model that pydantic tried.
-        places = [(".".join(map(str, problem["loc"][1:])), problem["msg"]) for problem in invalid.errors()]
+        # Without a type of its own, the first part of a place is only the model that pydantic tried.
+        model = 0 if fmt.own_type is not None else 1
+        places = [(".".join(map(str, problem["loc"][model:])), problem["msg"]) for problem in invalid.errors()]
         return None, [found("config-invalid", where=place or "config.json", message=words) for place, words in places]
 
 

@@ -55,6 +55,11 @@ class Registry:
         return self._providers[name]
 
     @property
+    def types(self) -> list[str]:
+        """Every `speculators_model_type` that some format produces."""
+        return sorted({fmt.produces for fmt in self.formats.values() if fmt.produces})
+
+    @property
     def targets(self) -> list[str]:
         """Everything that unified drafts of some type can be written for."""
         return sorted({way.target for fmt in self.formats.values() for way in fmt.exports})

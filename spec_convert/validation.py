@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 
+from spec_convert.as_served import served_findings
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused, Unreadable, UsageError
-from spec_convert.findings import Checked, Finding, Level, Report, errors
+from spec_convert.findings import Checked, Depth, Finding, Level, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import make_plan
-from spec_convert.tensors import check_finite
 from spec_convert.verifier import Verifier, open_verifier
-
-
-class Depth(StrEnum):
-    """How deep validation looks. Each level includes the ones before it."""
-
-    HEADERS = "headers"  # config, names, shapes, dtypes; vocabulary maps by value. Nothing of a Hub id is downloaded
-    TENSORS = "tensors"  # every number: NaN and infinities. Streamed, memory stays flat
-    FORWARD = "forward"  # the reference draft runs on random input: finite and deterministic
+from spec_convert.weights import weight_findings
 
 
 def validate(
@@ -42,26 +34,34 @@ def validate(
 
 
 def _validate_one(source: str, verifier: Verifier | None, depth: Depth) -> Checked:
-    name: str | None = None
+    name, reached = None, None
+    found: list[Finding] = []
     try:
         detection = recognise(open_checkpoint(source))
         name = detection.format
-        found = _look(detection, verifier, depth)
+        for reached, seen in _look(detection, verifier, depth):  # noqa: B007  the last level is told
+            found += seen
     except (Unreadable, Refused) as problem:
-        found = list(problem.findings)
-    return Checked(source=source, format=name, findings=tuple(found))
+        found += problem.findings
+    return Checked(source=source, format=name, findings=tuple(found), reached=reached)
 
 
-def _look(detection: Detection, verifier: Verifier | None, depth: Depth) -> list[Finding]:
+def _look(detection: Detection, verifier: Verifier | None, depth: Depth) -> Iterator[tuple[Depth, list[Finding]]]:
+    """What each level finds, as deep as was asked for, or until errors make running the draft pointless."""
     plan = make_plan(detection, Request(verifier=verifier))
     findings = [_without_verifier(finding, verifier) for finding in plan.findings]
-    if depth is not Depth.HEADERS:
-        findings += check_finite(detection.checkpoint.files, plan.used)
-    if depth is Depth.FORWARD and not errors(findings) and plan.config is not None:
-        from spec_convert.forward import forward_findings
+    if detection.winner.is_unified(detection.checkpoint):
+        findings += served_findings(plan)
+    yield Depth.HEADERS, findings
+    if depth is Depth.HEADERS:
+        return
+    weights = list(weight_findings(plan))
+    yield Depth.TENSORS, weights
+    if depth is Depth.TENSORS or errors([*findings, *weights]) or plan.config is None:
+        return
+    from spec_convert.forward import forward_findings
 
-        findings += forward_findings(plan)
-    return findings
+    yield Depth.FORWARD, forward_findings(plan)
 
 
 def _without_verifier(finding: Finding, verifier: Verifier | None) -> Finding:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from spec_convert.formats import Format
     from spec_convert.tensor_map import Row
 
+STAYS = "what it is"
+
 
 @click.command(short_help="List the known formats, or show one.")
 @click.argument("name", required=False)
@@ -28,7 +30,7 @@ def formats(name: str | None, as_json: bool) -> Exit:
     if as_json:
         show_json([_summary(fmt, known.provider(fmt.name)) for fmt in known.formats.values()])
         return Exit.CLEAN
-    rows = [(fmt.name, fmt.produces, known.provider(fmt.name), fmt.title) for fmt in known.formats.values()]
+    rows = [(fmt.name, fmt.produces or STAYS, known.provider(fmt.name), fmt.title) for fmt in known.formats.values()]
     show_table(("format", "becomes", "from", "what"), sorted(rows))
     return Exit.CLEAN
 
@@ -60,7 +62,7 @@ def _show_one(fmt: Format, provider: str, as_json: bool) -> None:
     if as_json:
         show_json(_summary(fmt, provider) | {"story": story, "tables": tables})
         return
-    show(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces}, from {provider}\n{fmt.reference}\n\n{story}")
+    show(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces or STAYS}, from {provider}\n{fmt.reference}\n\n{story}")
     for title, rows in tables.items():
         show(f"\n{title}")
         for row in rows:

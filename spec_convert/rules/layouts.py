@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spec_convert.rules.entry import error, warning
+from spec_convert.rules.entry import error, note, warning
 
 RULES = (
     error(
@@ -22,6 +22,12 @@ RULES = (
         "The format was given by hand although it does not fit what was seen",
         "The checks of the format still apply to the tensors, but its reading of the config may be wrong",
         "Leave --format out unless you know better than the detection",
+    ),
+    note(
+        "also-claimed",
+        "A format of another plugin claims the checkpoint too, with less evidence",
+        "The one with more evidence was taken; if the other is right, tensors and flags mean something else",
+        "Nothing, if the format is the right one; otherwise give the other with --format",
     ),
     warning(
         "plugin-failed",

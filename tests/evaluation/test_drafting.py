@@ -52,7 +52,8 @@ def test_proposals_are_those_of_a_draft_without_a_cache(drafted: tuple[Draft, in
         proposal = model.propose(following, new, Greedy())
         expected = from_scratch(draft, ids, states, 3)
         assert proposal.token_ids == expected.token_ids
-        torch.testing.assert_close(proposal.logits, expected.logits)
+        # Another order of additions: by how much they differ depends on the processor.
+        torch.testing.assert_close(proposal.logits, expected.logits, rtol=1e-5, atol=1e-4)
         following = [*proposal.token_ids[:accepted], int(torch.randint(4, 24, (1,), generator=random))]
         new = torch.randn(accepted + 1, width, generator=random)
         ids, states = ids + following, torch.cat((states, new))

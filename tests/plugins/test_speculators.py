@@ -98,7 +98,7 @@ def test_a_top_level_model_type_is_removed_because_vllm_would_read_it(unified: M
 @pytest.mark.parametrize("kind", ["medusa9000", "", 3, ["eagle3"]])
 def test_an_unknown_type_is_refused_with_the_known_ones(unified: Make, kind: object) -> None:
     refused = unified(speculators_model_type=kind).refusal()["unknown-unified-type"]
-    assert "eagle3, eagle, eagle_mlp" in refused.hint
+    assert "eagle, eagle3, eagle_mlp" in refused.hint
 
 
 def test_a_directory_without_a_layer_config_is_refused(unified: Make) -> None:
