@@ -12,7 +12,7 @@ import pytest
 from spec_convert.findings import Level, Rule
 from spec_convert.rules import RULES, found
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 # Where the rule stands among the arguments of the functions that report one.
 REPORTERS = {"found": 0, "unreadable": 0, "_refuse": 0, "_small": 3}
