@@ -1,4 +1,4 @@
-# `make demo`, `make test`, `make test-all`, `make lint`: each makes or completes .venv first; only Python and PyPI are needed.
+# `make demo`, `test`, `test-all`, `lint`, `docs`: each makes or completes .venv first; only Python and PyPI are needed.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ LINKED := build/types
 PARTS := $(wildcard spec_convert/*.py spec_convert/*/) plugins schemas training
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all lint
+.PHONY: demo test test-all lint docs
 
 demo: .venv/with-demo
 	$(BIN)/spec-convert demo
@@ -26,6 +26,11 @@ lint: .venv/with-vllm
 	ln -s $(PARTS:%=$(CURDIR)/%) $(LINKED)/spec_convert/
 	$(BIN)/mypy
 	cd $(LINKED) && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml --no-cache
+
+# What is made of the code and kept in the repository; tests compare it.
+docs: .venv/with-demo
+	$(BIN)/python -m spec_convert.documentation docs
+	$(BIN)/python -m spec_convert.published schemas
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,151 @@
+"""Every block of code on a page works: sessions show what is said, commands parse, settings are read, Python runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from itertools import dropwhile
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from spec_convert.cli import cli as group
+from spec_convert.settings import nearest_settings
+
+from .pages import GUIDES, README, ROOT, Page
+
+EVERY_PAGE = pytest.mark.parametrize("page", GUIDES, ids=[page.name for page in GUIDES])
+KINDS = {"console", "sh", "toml", "yaml", "json", "python", "text"}
+OF_COMMANDS = re.compile(r"spec-convert(?: --[a-z-]+)* ([a-z][a-z-]*)(.*)")
+OF_THE_GROUP = {option for param in group.params for option in param.opts}  # none of them takes a value
+HOOKS = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+INPUTS = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
+
+
+@EVERY_PAGE
+def test_every_block_is_of_a_kind_that_is_tested(page: Page) -> None:
+    assert page.languages <= KINDS
+
+
+@pytest.mark.parametrize("page", [page for page in GUIDES if page.blocks("console")], ids=lambda page: page.name)
+def test_the_sessions_show_what_the_commands_say(page: Page, folder: Path) -> None:
+    for command, shown in page.sessions():
+        program, *args = shlex.split(command)
+        assert program == "spec-convert"
+        ran = subprocess.run(
+            [sys.executable, "-m", "spec_convert", *args],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert re.fullmatch(pattern(shown), ran.stdout.strip("\n"), re.DOTALL), f"$ {command}\n{ran.stdout}"
+
+
+def test_the_readme_shows_what_is_tested_here() -> None:
+    assert len(list(README.sessions())) >= 5
+    assert len(list(README.command_lines())) >= 3
+    assert {"toml", "yaml", "python"} <= README.languages
+
+
+def pattern(shown: str) -> str:
+    """A regular expression for what is shown; … stands for anything, alone on its line for any lines."""
+    return re.escape(shown).replace("…", ".*")
+
+
+@EVERY_PAGE
+def test_every_command_line_parses(page: Page, folder: Path) -> None:
+    for line in page.command_lines():
+        _, *words = shlex.split(line)
+        name, *args = dropwhile(OF_THE_GROUP.__contains__, words)
+        for arg in args:
+            if re.search(r"\.(toml|jsonl|txt)$", arg) and not arg.startswith("-"):
+                Path(arg).touch()  # click asks whether a file is there
+        verb(name).make_context(name, args, parent=click.Context(group)).close()
+
+
+@EVERY_PAGE
+def test_every_command_in_a_sentence_exists_with_its_options(page: Page) -> None:
+    for code in page.inline_code:
+        if call := OF_COMMANDS.fullmatch(code):
+            known = {option for param in verb(call[1]).params for option in (*param.opts, *param.secondary_opts)}
+            said = re.findall(r"(?<=\s)--?[a-z][a-z-]*", call[2].partition(" -- ")[0])
+            assert set(said) <= known | {"--help"}, code
+
+
+def verb(name: str) -> click.Command:
+    found = group.get_command(click.Context(group), name)
+    assert found, f"there is no verb {name}"
+    return found
+
+
+@EVERY_PAGE
+def test_every_piece_of_toml_is_read_by_the_program_it_is_for(page: Page, cli: Any, folder: Path) -> None:
+    for text in page.blocks("toml"):
+        keys = tomllib.loads(text).keys()
+        if "conversion" in keys:
+            check_manifest(text, cli, folder)
+        elif "project" in keys:
+            check_project(text)
+        else:
+            check_settings(text)
+
+
+def check_manifest(text: str, cli: Any, folder: Path) -> None:
+    for real, local in ((r"meta-llama/[^\"]*", "verifier"), (r"yuhuili/[^\"]*", "draft")):
+        text = re.sub(real, local, text)
+    (folder / "drafts.toml").write_text(text)
+    assert cli("batch", "drafts.toml").code == 0
+
+
+def check_project(text: str) -> None:
+    """A plugin's pyproject: only what brings it in."""
+    project = tomllib.loads(text)["project"]
+    assert list(project["entry-points"]) == ["spec_convert"]
+
+
+def check_settings(text: str) -> None:
+    file = Path("pyproject.toml" if "tool" in tomllib.loads(text) else "spec-convert.toml")
+    file.write_text(text)
+    assert nearest_settings(Path.cwd()).file == Path.cwd() / file
+    file.unlink()
+
+
+@EVERY_PAGE
+def test_every_piece_of_yaml_names_hooks_and_inputs_that_exist(page: Page) -> None:
+    for text in page.blocks("yaml"):
+        for part in parts(yaml.safe_load(text)):
+            if "/spec-convert@" in str(part.get("uses")):
+                assert part["with"].keys() <= INPUTS.keys()
+                assert part["uses"].endswith(f"@v{version('spec-convert')}")
+            if str(part.get("repo")).endswith("/spec-convert"):
+                assert {hook["id"] for hook in part["hooks"]} <= HOOKS
+                assert part["rev"] == f"v{version('spec-convert')}"
+
+
+def parts(data: Any) -> list[dict[str, Any]]:
+    """Every mapping in the document."""
+    if isinstance(data, dict):
+        return [data, *(part for value in data.values() for part in parts(value))]
+    return [part for value in data for part in parts(value)] if isinstance(data, list) else []
+
+
+@EVERY_PAGE
+def test_every_piece_of_json_is_json(page: Page) -> None:
+    for text in page.blocks("json"):
+        json.loads(text)
+
+
+@pytest.mark.parametrize("page", [page for page in GUIDES if page.blocks("python")], ids=lambda page: page.name)
+def test_the_python_runs(page: Page, folder: Path) -> None:
+    """All pieces of one page are one program."""
+    subprocess.run([sys.executable, "-c", "\n".join(page.blocks("python"))], cwd=folder, check=True)
