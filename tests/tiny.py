@@ -156,8 +156,9 @@ class Sizes:
         return self.eagle3_body(prefix, layers, states, target) | self.reduced_head(known)
 
     def reduced_head(self, tokens: Iterable[int]) -> dict[str, Tensor]:
-        head = random({"lm_head.weight": (self.draft_vocabulary, self.hidden)})
-        return head | self.vocabulary_map(tokens)
+        # Numbers of its own: under its own name it would hold the verifier's first rows, which are other tokens.
+        head = random({"draft.lm_head.weight": (self.draft_vocabulary, self.hidden)})
+        return renamed(head, "draft.", "") | self.vocabulary_map(tokens)
 
     def vocabulary_map(self, tokens: Iterable[int]) -> dict[str, Tensor]:
         """`d2t` (offsets) and `t2d` of a draft that knows these tokens."""
