@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,6 +26,7 @@ _MAGNITUDE = {
     "F16": (0x7FFF, 0x7C00),
 }
 _HOLE = "the file has a hole or the tensor was never trained: take another checkpoint of this run"
+_LAYER = re.compile(r".*?\b(?:layers\.\d+|midlayer)\.(?=self_attn\.|mlp\.)")
 _GLANCE = 64  # elements that tell of almost every tensor that it is not constant
 
 
@@ -44,6 +46,7 @@ def check_finite(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
 
 def check_numbers(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
     """`check_finite`, and a finding for each matrix that is one number throughout. Norms of ones are no matrices."""
+    matrices: dict[str, Numbers] = {}
     for tensor in tensors:
         if tensor.dtype not in FLOATS:
             continue
@@ -53,11 +56,27 @@ def check_numbers(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
                 "not-finite", where=tensor.name, message=f"holds a NaN or an infinity (element {seen.not_finite})",
                 hint="training diverged or the file is damaged: take another checkpoint of this run",
             )  # fmt: skip
-        elif seen.zero and _is_matrix(tensor):
-            yield found("all-zero", where=tensor.name, message=f"all {prod(tensor.shape)} numbers are zero", hint=_HOLE)
-        elif seen.constant and _is_matrix(tensor):
+        elif seen.constant and not seen.zero and _is_matrix(tensor):
             message = f"all {prod(tensor.shape)} numbers are the same"
             yield found("constant-matrix", where=tensor.name, message=message, hint=_HOLE)
+        if _is_matrix(tensor):
+            matrices[tensor.name] = seen
+    yield from _zeros(matrices)
+
+
+def _zeros(matrices: Mapping[str, Numbers]) -> Iterator[Finding]:
+    """A layer in which every matrix is zero does nothing by intention; one among others is a hole."""
+    layers: dict[str, list[str]] = {}
+    for name in matrices:
+        if layer := _LAYER.match(name):
+            layers.setdefault(layer[0], []).append(name)
+    idle = {layer: names for layer, names in layers.items() if all(matrices[name].zero for name in names)}
+    for layer in idle:
+        yield found("idle-layer", where=layer.rstrip("."), message="every matrix of it is zero")
+    explained = {name for names in idle.values() for name in names}
+    for name, seen in matrices.items():
+        if seen.zero and name not in explained:
+            yield found("all-zero", where=name, message="all of its numbers are zero", hint=_HOLE)
 
 
 def _is_matrix(tensor: Tensor) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from spec_convert import validate
 from spec_convert.detection import recognise
 from spec_convert.errors import Unreadable
 from spec_convert.findings import Finding
@@ -168,6 +169,17 @@ def test_a_matrix_of_zeros_is_found_under_the_name_that_the_file_gives_it(eagle3
     assert [(f.rule, f.where) for f in findings_of(draft.write()).values()] == [
         ("all-zero", "midlayer.mlp.up_proj.weight")
     ]
+
+
+def test_a_layer_of_zeros_is_idle_and_one_with_a_single_number_has_holes(eagle: Make) -> None:
+    draft = eagle()
+    matrices = [name for name in draft.tensors if name.startswith("layers.0.") and draft.tensors[name].dim() == 2]
+    for name in matrices:
+        draft.tensors[name].zero_()
+    assert [(f.rule, f.where) for f in findings_of(draft.write()).values()] == [("idle-layer", "layers.0")]
+    draft.tensors[matrices[0]][0, 0] = 1
+    report = validate(draft.write(), level="tensors")
+    assert [f.where for f in report.checked[0].findings if f.rule == "all-zero"] == sorted(matrices[1:])
 
 
 def kept(draft: Tiny, tokens: list[int], vocabulary_of: Make) -> torch.Tensor:

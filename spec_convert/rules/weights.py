@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spec_convert.rules.entry import error, note
+from spec_convert.rules.entry import error, note, warning
 
 RULES = (
     error(
@@ -10,6 +10,12 @@ RULES = (
         "A matrix holds nothing but zeros",
         "It switches off what it is part of: a download with a hole, or a tensor that was made and never loaded",
         "Download the file again and compare its sha256; if it is whole, take another checkpoint of this run",
+    ),
+    warning(
+        "idle-layer",
+        "Every matrix of a layer is zero",
+        "The layer hands on what it is given. MLP drafts that were exported as EAGLE-1 are so by intention",
+        "Nothing for such an export; otherwise take another checkpoint, this layer was never trained",
     ),
     error(
         "constant-matrix",

@@ -37,6 +37,17 @@ def a_matrix_that_was_never_loaded(make: Make, broken: bool) -> Findings:
     return validate(draft, level="tensors")
 
 
+@TRIGGERS.rule("idle-layer")
+def a_layer_that_hands_on_what_it_is_given(make: Make, broken: bool) -> Findings:
+    """What `export` makes of an MLP draft; one zero matrix fewer, and the others are holes."""
+    draft = make.eagle()
+    if broken:
+        for name, tensor in draft.tensors.items():
+            if "self_attn" in name or "mlp" in name:
+                tensor.zero_()
+    return validate(draft, level="tensors")
+
+
 @TRIGGERS.rule("constant-matrix")
 def a_matrix_that_was_never_filled(make: Make, broken: bool) -> Findings:
     draft = make.eagle()
