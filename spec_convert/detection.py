@@ -15,6 +15,7 @@ from spec_convert.formats import Format
 from spec_convert.open import open_checkpoint
 from spec_convert.registry import Registry, registry
 from spec_convert.rules import found
+from spec_convert.tracing import trace, tracing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +88,9 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     """The format of an opened checkpoint. ``forced`` names the format to take whatever the evidence says."""
     known = among or registry()
     if forced is not None:
-        asked = {forced: _ask(known[forced], checkpoint)}
+        asked = {forced: _ask(known[forced], known.provider(forced), checkpoint)}
         return _detection(checkpoint, forced, asked, known)
-    asked = {name: _ask(fmt, checkpoint) for name, fmt in known.formats.items()}
+    asked = {name: _ask(fmt, known.provider(name), checkpoint) for name, fmt in known.formats.items()}
     ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
     if not ranked or not asked[ranked[0]].confidence:
         raise Refused([_unknown(checkpoint, asked, known)])
@@ -100,15 +101,29 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     return _detection(checkpoint, winner, asked, known)
 
 
-def _ask(fmt: Format, checkpoint: Checkpoint) -> Evidence:
+def _ask(fmt: Format, provider: str, checkpoint: Checkpoint) -> Evidence:
     try:
-        return fmt.recognise(checkpoint)
-    except Exception as reason:  # a plugin may raise anything at all: it is left out, and a finding says why
-        return failed(f"{type(reason).__name__}: {reason}")
+        said = _sound(fmt.recognise(checkpoint))
+    except (Exception, SystemExit) as reason:  # a plugin may raise anything at all: it is left out, a finding says why
+        said = failed(f"{type(reason).__name__}: {reason}")
+    if tracing():
+        signs = [f"+ {words}" for words in said.supports if said.confidence] + [f"- {words}" for words in said.against]
+        trace(f"recognise: {fmt.name} (from {provider}) answers {said.confidence:g}: {'; '.join(signs) or 'no signs'}")
+    return said
+
+
+def _sound(said: Evidence) -> Evidence:
+    """The answer itself, if it can be compared with others."""
+    if not isinstance(said, Evidence):
+        raise TypeError(f"it returned {said!r}, which is no Evidence")
+    if not 0 <= said.confidence <= 1:
+        raise ValueError(f"its confidence is {said.confidence!r}, not between 0 and 1")
+    return said
 
 
 def _detection(checkpoint: Checkpoint, name: str, asked: Mapping[str, Evidence], known: Registry) -> Detection:
     provider = known.provider(name)
+    trace(f"recognise: taken for {name} (from {provider})")
     others = {other: known.provider(other) for other, said in sorted(asked.items()) if said.confidence}
     return Detection(
         checkpoint=checkpoint, winner=known[name], provider=provider, evidence=asked[name], asked=asked,

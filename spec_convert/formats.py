@@ -117,12 +117,13 @@ class Export:
 class UnifiedType:
     """A `speculators_model_type` of a plugin's own, beside those of `spec_convert.unified`.
 
-    ``config`` is the model of its config.json, every field explicit. ``trial`` runs the draft of such a config and its
-    tensors (by unified name, float32) on random input drawn from the generator, and returns the logits, in any shape.
+    ``config`` returns the model of its config.json, every field explicit; a function, so that pydantic is imported only
+    where a config is checked. ``trial`` runs the draft of such a config and its tensors (by unified name, float32) on
+    random input drawn from the generator, and returns the logits, in any shape.
     """
 
     name: str
-    config: type[BaseModel]
+    config: Callable[[], type[BaseModel]]
     trial: Callable[[Any, Mapping[str, torch.Tensor], torch.Generator], torch.Tensor]
 
 

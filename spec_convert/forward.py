@@ -61,7 +61,9 @@ def _run(fmt: Format, config: Mapping[str, object], tensors: Mapping[str, Tensor
 
     def trial() -> Tensor:
         random = torch.Generator().manual_seed(0)
-        return own.trial(own.config.model_validate(config), tensors, random) if own else _trial(config, tensors, random)
+        if own is not None:
+            return own.trial(own.config().model_validate(config), tensors, random)
+        return _trial(config, tensors, random)
 
     try:
         with torch.inference_mode():

@@ -122,7 +122,7 @@ def _checked(config: Mapping[str, Any], fmt: Format) -> tuple[Mapping[str, Any] 
 
     try:
         if fmt.own_type is not None:
-            return fmt.own_type.config.model_validate(config).model_dump(mode="json"), []
+            return fmt.own_type.config().model_validate(config).model_dump(mode="json"), []
         return UNIFIED.validate_python(config).model_dump(mode="json"), []
     except ValidationError as invalid:
         # Without a type of its own, the first part of a place is only the model that pydantic tried.

@@ -7,42 +7,51 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
 from spec_convert import hookspecs
 from spec_convert.checkout import require_installed
 from spec_convert.errors import unknown_name
-
-if TYPE_CHECKING:
-    from spec_convert.formats import Export, Format
+from spec_convert.formats import Export, Format, UnifiedType
+from spec_convert.third_party import require_format, watched
+from spec_convert.tracing import trace
 
 DISABLE = "SPEC_CONVERT_DISABLE"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """One plugin as `spec-convert plugins` shows it. ``error`` says why it could not be used."""
+    """One plugin as `spec-convert plugins` shows it. ``error`` says why it could not be used, or is not wanted."""
 
     name: str
     origin: str
     formats: tuple[str, ...] = ()
     commands: bool = False
     error: str | None = None
+    disabled: bool = False
 
 
 class Registry:
-    """All plugins and formats. Names are unique; taking a taken name is an error of the later plugin."""
+    """All plugins and formats. Names are unique; taking a taken name is an error of the later plugin.
+
+    ``commands`` are the verbs of third parties, with who brings each; ``nobody`` are names that were to be disabled and
+    that no plugin has.
+    """
 
     def __init__(self, found: Iterable[EntryPoint], *, disabled: frozenset[str] = frozenset()) -> None:
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
         self.formats: dict[str, Format] = {}
+        self.commands: dict[str, str] = {}
         self._providers: dict[str, str] = {}
+        self._ours: set[str] = set()
+        self._types: dict[str, UnifiedType | None] = {}  # as they came through the door
         for entry_point in found:
             self._admit(entry_point, disabled)
+        self.nobody = tuple(sorted(disabled - {plugin.name for plugin in self.plugins}))
 
     def __getitem__(self, name: str) -> Format:
         try:
@@ -53,6 +62,11 @@ class Registry:
     def provider(self, name: str) -> str:
         """Which distribution brought the format, e.g. ``spec-convert 0.1.0``."""
         return self._providers[name]
+
+    @property
+    def unusable(self) -> list[Plugin]:
+        """The plugins that could not be used although nobody left them out."""
+        return [plugin for plugin in self.plugins if plugin.error and not plugin.disabled]
 
     @property
     def types(self) -> list[str]:
@@ -76,25 +90,41 @@ class Registry:
             if not plugin.commands:
                 continue
             others = everybody - {self._manager.get_plugin(plugin.name)}
+            before = set(getattr(cli, "commands", ()))
             try:
                 self._manager.subset_hook_caller("spec_convert_commands", others)(cli=cli)
             except (Exception, SystemExit) as reason:
                 self.plugins[number] = replace(plugin, error=_in_words(reason))
+            added = sorted(set(getattr(cli, "commands", ())) - before)
+            if plugin.name not in self._ours:
+                self.commands |= dict.fromkeys(added, plugin.origin)
+            failure = self.plugins[number].error
+            trace(f"plugin {plugin.name}: spec_convert_commands added {', '.join(added) or 'nothing'}{_but(failure)}")
 
     def _admit(self, entry_point: EntryPoint, disabled: frozenset[str]) -> None:
         name = entry_point.name
         origin = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
         if name in disabled:
-            self.plugins.append(Plugin(name=name, origin=origin, error=f"disabled by {DISABLE}"))
+            self._leave_out(Plugin(name=name, origin=origin, error=f"disabled by {DISABLE}", disabled=True))
             return
+        trace(f"plugin {name} (from {origin}): loading {entry_point.value}")
         try:
             formats, commands = self._load(entry_point)
         except (Exception, SystemExit) as reason:  # a plugin may raise anything at all: its row says what
-            self.plugins.append(Plugin(name=name, origin=origin, error=_in_words(reason)))
+            self._leave_out(Plugin(name=name, origin=origin, error=_in_words(reason)))
             return
+        self._types |= {fmt.produces: fmt.own_type for fmt in formats.values()}
+        if _is_ours(entry_point):
+            self._ours.add(name)
+        else:
+            formats = {key: watched(fmt, origin) for key, fmt in formats.items()}
         self.formats |= formats
         self._providers |= dict.fromkeys(formats, origin)
         self.plugins.append(Plugin(name=name, origin=origin, formats=tuple(formats), commands=commands))
+
+    def _leave_out(self, plugin: Plugin) -> None:
+        trace(f"plugin {plugin.name} (from {plugin.origin}): left out: {plugin.error}")
+        self.plugins.append(plugin)
 
     def _load(self, entry_point: EntryPoint) -> tuple[Mapping[str, Format], bool]:
         """Register one plugin and ask it for its formats; leaves nothing behind when it raises."""
@@ -106,14 +136,24 @@ class Registry:
             self._manager.check_pending()  # a misspelt hook would otherwise never be called, without a word
             hooks = self._hooks_of(plugin)
             formats = _by_name(plugin.spec_convert_formats()) if "spec_convert_formats" in hooks else {}
+            trace(f"plugin {entry_point.name}: its hooks are {', '.join(sorted(hooks))}; {_brings(formats)}")
             if taken := sorted(formats.keys() & self.formats.keys()):
                 raise ValueError(f"the format name `{taken[0]}` is taken by {self._providers[taken[0]]}")
             _refuse_double_exports([*self.formats.values(), *formats.values()])
+            self._refuse_double_types(formats.values())
         except BaseException:
             if self._manager.has_plugin(entry_point.name):
                 self._manager.unregister(name=entry_point.name)
             raise
         return formats, "spec_convert_commands" in hooks
+
+    def _refuse_double_types(self, formats: Iterable[Format]) -> None:
+        """A unified type has one model. Formats of several plugins may produce it by the very same `UnifiedType`."""
+        types = dict(self._types)
+        for fmt in formats:
+            if types.setdefault(fmt.produces, fmt.own_type) is not fmt.own_type:
+                message = f"`{fmt.name}` describes the unified type `{fmt.produces}`, which another format does already"
+                raise ValueError(f"{message}, in other words")
 
     def _hooks_of(self, plugin: Any) -> set[str]:
         """The hooks of a registered plugin. Raises ValueError when there are none, or one would never be called."""
@@ -126,9 +166,9 @@ class Registry:
         return hooks
 
 
-def _by_name(formats: Iterable[Format]) -> dict[str, Format]:
+def _by_name(formats: Iterable[object]) -> dict[str, Format]:
     named: dict[str, Format] = {}
-    for fmt in formats:
+    for fmt in map(require_format, formats):
         if fmt.name in named:
             raise ValueError(f"it brings two formats named `{fmt.name}`")
         named[fmt.name] = fmt
@@ -146,6 +186,14 @@ def _refuse_double_exports(formats: Iterable[Format]) -> None:
             writers[way.target, way.of] = fmt.name
 
 
+def _brings(formats: Iterable[str]) -> str:
+    return f"it brings {', '.join(formats)}" if formats else "it brings no format"
+
+
+def _but(failure: str | None) -> str:
+    return f", then failed: {failure}" if failure else ""
+
+
 def _in_words(reason: BaseException) -> str:
     return f"{type(reason).__name__}: {reason}"
 
@@ -156,9 +204,9 @@ def registry() -> Registry:
     require_installed()
     found = entry_points(group=hookspecs.GROUP)
     disabled = frozenset(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
-    return Registry(sorted(found, key=lambda e: (_is_ours(e), e.name, e.value)), disabled=disabled)
+    # Built-ins come first, so that a third party that takes one of their names is the one left out.
+    return Registry(sorted(found, key=lambda e: (not _is_ours(e), e.name, e.value)), disabled=disabled)
 
 
-def _is_ours(entry_point: EntryPoint) -> int:
-    """Built-ins come first, so that a third party that takes one of their names is the one left out."""
-    return 0 if entry_point.value.startswith("spec_convert.") else 1
+def _is_ours(entry_point: EntryPoint) -> bool:
+    return entry_point.value.startswith("spec_convert.")

@@ -74,6 +74,7 @@ def servable(source: str | Path, *, verifier: str | Path | None = None, revision
     checkpoint = open_checkpoint(source, revision=revision)
     with _way_out(checkpoint.source):
         detection = recognise(checkpoint)
+        _refuse_own_type(detection)
         base = _verifier(detection, verifier)
         if _is_unified(checkpoint):
             _mention(make_plan(detection, Request(verifier=base)).require_clean().findings)
@@ -105,6 +106,16 @@ def _verifier(detection: Detection, given: str | Path | None) -> Verifier:
         raise UsageError(
             f"{source} names a verifier that is not there: {problem.message}", hint="say where it is: --verifier BASE"
         ) from problem
+
+
+def _refuse_own_type(detection: Detection) -> None:
+    """What a plugin brings is a format, and no model for an engine."""
+    if (own := detection.winner.own_type) is not None:
+        raise UsageError(
+            f"{detection.checkpoint.source}: drafts of type `{own.name}` are converted and validated here, and neither "
+            "served nor measured",
+            hint=f"{detection.provider} knows the type: ask its documentation what serves it",
+        )
 
 
 def _refuse_shadowed(drafted: Servable) -> None:

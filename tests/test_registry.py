@@ -7,12 +7,19 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from spec_convert import registry as door
-from spec_convert.errors import UsageError
+from spec_convert.detection import recognise
+from spec_convert.errors import Refused, UsageError
+from spec_convert.formats import Request
+from spec_convert.open import open_checkpoint
+from spec_convert.plan import make_plan
+from spec_convert.plugins.eagle import EAGLE
 from spec_convert.registry import Plugin, Registry
+from spec_convert.third_party import PluginFailed
 
 MARK = "from spec_convert.hookspecs import hookimpl\n"
 FORMAT = MARK + dedent(
@@ -25,11 +32,31 @@ FORMAT = MARK + dedent(
         return [replace(EAGLE, name="NAME")]
     """
 )
+FIELDS = MARK + dedent(
+    """
+    from dataclasses import replace
+    from spec_convert.formats import UnifiedType
+    from spec_convert.plugins.eagle import EAGLE
+
+    TYPE = UnifiedType(name="medusa", config=dict, trial=print)
+    FORMATS = [replace(EAGLE, name="good", FIELDS)]
+
+    @hookimpl
+    def spec_convert_formats():
+        return FORMATS
+
+    """
+)
 Install = Callable[..., EntryPoint]
 
 
 def good(name: str = "good") -> str:
     return FORMAT.replace("NAME", name)
+
+
+def changed(fields: str) -> str:
+    """A plugin with EAGLE as its format `good`, except for these fields."""
+    return FIELDS.replace("FIELDS)", f"{fields})")
 
 
 @pytest.fixture
@@ -59,8 +86,16 @@ def rows(*entry_points: EntryPoint, disabled: str = "") -> dict[str, Plugin]:
         (MARK + "@hookimpl\ndef spec_convert_format(): return []", "unknown hook 'spec_convert_format'"),
         (MARK + "@hookimpl\ndef spec_convert_formats(registry): return []", "registry"),
         (MARK + "@hookimpl\ndef spec_convert_formats(): raise OSError('no file')", "OSError: no file"),
-        (MARK + "@hookimpl\ndef spec_convert_formats(): return ['eagle']", "AttributeError"),
+        (MARK + "@hookimpl\ndef spec_convert_formats(): return ['eagle']", "'eagle', which is no Format"),
         (MARK + "@hookimpl\ndef spec_convert_formats(): pass", "TypeError"),
+        (changed("flags=['dtype']"), "TypeError: flags of format `good` is ['dtype'], not of type Set"),
+        (changed("describe=None"), "TypeError: describe of format `good` is None, not a function"),
+        (changed("own_type=TYPE"), "`good` produces `eagle`, but its own_type is called `medusa`"),
+        (
+            changed("own_type=TYPE, produces='medusa'")
+            + "FORMATS.append(replace(FORMATS[0], name='b', own_type=None))\n",
+            "`b` describes the unified type `medusa`, which another format does already",
+        ),
         ("def spec_convert_formats(): return []", "`spec_convert_formats` is not marked with @hookimpl"),
         ("def spec_convert_format(): return []", "`spec_convert_format` is not marked with @hookimpl"),
         (good() + "\ndef spec_convert_commands(cli): ...", "`spec_convert_commands` is not marked"),
@@ -135,6 +170,8 @@ def test_a_disabled_plugin_is_not_even_imported(install: Install, tmp_path: Path
 def test_the_environment_switches_plugins_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPEC_CONVERT_DISABLE", "hass, eagle3,,nobody")
     registry = door.registry.__wrapped__()
+    assert registry.nobody == ("nobody",)
+    assert registry.unusable == []
     assert {row.name for row in registry.plugins if row.error} == {"hass", "eagle3"}
     assert not {"hass", "eagle3"} & registry.formats.keys()
     assert "eagle" in registry.formats
@@ -147,6 +184,90 @@ def test_a_third_party_cannot_push_a_built_in_aside(install: Install, monkeypatc
     registry = door.registry.__wrapped__()
     assert registry.provider("eagle") == ours.value
     assert {row.name for row in registry.plugins if row.error} == {"aaa"}
+
+
+def test_two_plugins_may_produce_one_type_by_the_same_description_only(install: Install) -> None:
+    owner = install(changed("own_type=TYPE, produces='medusa'"), name="owner")
+    friend = f"from {owner.value} import TYPE\n" + changed("own_type=TYPE, produces='medusa'").replace("good", "friend")
+    rival = changed("own_type=TYPE, produces='medusa'").replace("good", "rival")
+    registry = Registry([
+        owner,
+        install(friend.replace('TYPE = UnifiedType(name="medusa", config=dict, trial=print)', ""), name="friend"),
+        install(rival, name="rival"),
+    ])  # fmt: skip
+    assert {row.name: bool(row.error) for row in registry.plugins} == {"owner": False, "friend": False, "rival": True}
+    assert list(registry.formats) == ["good", "friend"]
+
+
+@pytest.mark.parametrize("field", ["features", "layout", "describe"])
+def test_a_bug_in_a_format_is_told_as_its_providers(install: Install, eagle: Any, field: str) -> None:
+    entry = install(changed(f"{field}=lambda *_: 1 / 0"))
+    detection = recognise(open_checkpoint(eagle().write()), among=Registry([entry]))
+    with pytest.raises(PluginFailed) as failed:
+        (make_plan(detection, Request()), detection.features)
+    said = f"`{field}` of format `good` (from {entry.value}) failed: ZeroDivisionError: division by zero"
+    assert failed.value.message == said
+    assert f"a bug of {entry.value}, not of the checkpoint" in failed.value.hint
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
+
+
+def test_so_is_an_answer_of_another_kind(install: Install, eagle: Any) -> None:
+    registry = Registry([install(changed("layout=lambda *_: None"))])
+    with pytest.raises(PluginFailed, match=r"`layout` of format `good` .* it returned NoneType, not Layout"):
+        make_plan(recognise(open_checkpoint(eagle().write()), among=registry), Request())
+
+
+def test_what_a_format_refuses_stays_a_refusal(install: Install, eagle: Any) -> None:
+    registry = Registry([install(changed("title='good'"))])
+    with pytest.raises(Refused, match="num_attention_heads"):
+        make_plan(recognise(open_checkpoint(eagle(num_attention_heads=...).write()), among=registry), Request())
+
+
+def test_a_bug_in_a_built_in_format_stays_ours() -> None:
+    registry = Registry([EntryPoint("eagle", "spec_convert.plugins.eagle", "spec_convert")])
+    assert registry["eagle"].layout is EAGLE.layout
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("None", "it returned None, which is no Evidence"),
+        ("Evidence(supports=(), against=(), confidence=100, nearness=1)", "its confidence is 100, not between 0 and 1"),
+        ("Evidence(supports=(), against=(), confidence=float('nan'), nearness=1)", "its confidence is nan"),
+        ("sys.exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_format_that_answers_nonsense_is_left_out_and_named(
+    install: Install, eagle: Any, answer: str, why: str
+) -> None:
+    imports = "import sys\nfrom spec_convert.evidence import Evidence\n"
+    code = imports + changed(f"recognise=lambda _: {answer}")
+    registry = Registry([EntryPoint("eagle", "spec_convert.plugins.eagle", "spec_convert"), install(code)])
+    detection = recognise(open_checkpoint(eagle().write()), among=registry)
+    assert detection.format == "eagle"
+    (finding,) = detection.findings
+    assert (finding.rule, why in finding.message) == ("plugin-failed", True)
+
+
+def test_nothing_is_traced_unasked(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    Registry([install(good(), name="good"), install("1 +")])
+    assert capsys.readouterr().err == ""
+
+
+def test_the_trace_tells_who_was_loaded_and_what_came_of_it(
+    install: Install, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEC_CONVERT_TRACE", "1")
+    fine, bad = install(good(), name="fine"), install("raise OSError('one\\n\\x1b[31mtwo')")
+    off = install(good(), name="off")
+    Registry([fine, bad, off], disabled=frozenset({"off"})).add_commands([])
+    assert capsys.readouterr().err.splitlines() == [
+        f"trace: plugin fine (from {fine.value}): loading {fine.value}",
+        "trace: plugin fine: its hooks are spec_convert_formats; it brings good",
+        f"trace: plugin bad (from {bad.value}): loading {bad.value}",
+        f"trace: plugin bad (from {bad.value}): left out: OSError: one ?[31mtwo",
+        f"trace: plugin off (from {off.value}): left out: disabled by SPEC_CONVERT_DISABLE",
+    ]
 
 
 def test_an_unknown_format_is_answered_with_the_nearest(install: Install) -> None:

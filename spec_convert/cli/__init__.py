@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,12 +20,14 @@ from spec_convert.cli.explain import explain
 from spec_convert.cli.export import export
 from spec_convert.cli.formats import formats
 from spec_convert.cli.inspect import inspect
-from spec_convert.cli.output import as_problem, show_error
+from spec_convert.cli.output import as_problem, show_error, show_warning
 from spec_convert.cli.plugins import plugins
 from spec_convert.cli.schema import schema
 from spec_convert.cli.serve import serve
 from spec_convert.cli.validate import validate
-from spec_convert.errors import Exit
+from spec_convert.errors import Exit, SpecConvertError, UsageError
+
+PLUGIN_NAMES = "`spec-convert plugins` lists them by name"
 
 
 class PluginGroup(click.Group):
@@ -56,9 +59,69 @@ class PluginGroup(click.Group):
 
             registry().add_commands(self)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; a verb that is not there may be that of a plugin that could not be used."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as unknown:
+            from spec_convert.registry import registry
+
+            if not (broken := registry().unusable):
+                raise
+            names = ", ".join(plugin.name for plugin in broken)
+            more = f"Not every plugin could be used ({names}): `spec-convert plugins` says why."
+            raise click.UsageError(f"{unknown.message} {more}", ctx) from unknown
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb. When that of a third party breaks, its author is named, and not we."""
+        try:
+            return super().invoke(ctx)
+        except (SpecConvertError, click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as bug:
+            if not self._asked:
+                raise
+            from spec_convert.registry import registry
+            from spec_convert.third_party import PluginFailed
+
+            verb = ctx.invoked_subcommand or ""
+            if (provider := registry().commands.get(verb)) is None:
+                raise
+            raise PluginFailed(f"the command `{verb}`", provider, f"{type(bug).__name__}: {bug}") from bug
+
+
+def _require_plugins(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Stop before any verb, an unknown one included, when a plugin cannot be used or a name to disable is nobody's."""
+    if not wanted or context.resilient_parsing:
+        return
+    from spec_convert.registry import DISABLE, registry
+
+    assert isinstance(context.command, click.Group)
+    context.command.list_commands(context)  # a plugin whose verbs cannot be added is known only once that was tried
+    known = registry()
+    problems = [f"the plugin `{plugin.name}` (from {plugin.origin}): {plugin.error}" for plugin in known.unusable]
+    if problems:
+        names = ",".join(plugin.name for plugin in known.unusable)
+        hint = f"repair or uninstall it, or leave it out: {DISABLE}={names}"
+        raise UsageError(f"cannot use {'; '.join(problems)}", hint=hint)
+    if known.nobody:
+        raise UsageError(_nobody(known.nobody), hint=PLUGIN_NAMES)
+
+
+def _nobody(names: Sequence[str]) -> str:
+    from spec_convert.registry import DISABLE
+
+    return f"{DISABLE} names {', '.join(f'`{name}`' for name in names)}, and no plugin is called so"
+
 
 @click.group(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-q", "--quiet", is_flag=True, help="No narration, only results and errors.")
+@click.option(
+    "--strict-plugins", is_flag=True, is_eager=True, expose_value=False, callback=_require_plugins,
+    help="Stop if an installed plugin cannot be used. For CI.",
+)  # fmt: skip
 @click.version_option(package_name="spec-convert", prog_name="spec-convert")
 @click.pass_context
 def cli(context: click.Context, quiet: bool) -> None:
@@ -72,6 +135,7 @@ def cli(context: click.Context, quiet: bool) -> None:
                 2    the request cannot be carried out
                 130  interrupted
     SPEC_CONVERT_DEBUG=1 shows the traceback of an internal error.
+    SPEC_CONVERT_DISABLE=name,name leaves plugins out; SPEC_CONVERT_TRACE=1 shows what each one is asked and answers.
     """
     from spec_convert.narration import listen
 
@@ -79,6 +143,15 @@ def cli(context: click.Context, quiet: bool) -> None:
     context.call_on_close(partial(listen, wanted=False))  # for programs that go on after `run`
     if quiet:  # the Hub's client narrates too
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    _warn_of_typos()
+
+
+def _warn_of_typos() -> None:
+    """Whoever disables a plugin by a wrong name goes on with it, and must be told."""
+    from spec_convert.registry import DISABLE, registry
+
+    if os.environ.get(DISABLE) and (names := registry().nobody):
+        show_warning(_nobody(names), PLUGIN_NAMES)
 
 
 for command in (

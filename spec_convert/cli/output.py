@@ -82,10 +82,15 @@ def _complain(level: Level, message: str, hint: str) -> None:
 
 
 def as_problem(failure: Exception) -> SpecConvertError:
-    """The failure itself when the user can mend it, else an internal error, which the debug switch raises instead."""
+    """The failure itself when the user can mend it, else an internal error, which the debug switch raises instead.
+
+    So it does with a bug of a plugin, whose author wants the traceback too.
+    """
+    from spec_convert.third_party import PluginFailed
+
+    if os.environ.get(DEBUG) and (isinstance(failure, PluginFailed) or not isinstance(failure, SpecConvertError)):
+        raise failure
     if isinstance(failure, SpecConvertError):
         return failure
-    if os.environ.get(DEBUG):
-        raise failure
     message = f"internal error: {type(failure).__name__}: {failure}"
     return SpecConvertError(message, hint=f"this is a bug: report it with the output of {DEBUG}=1")

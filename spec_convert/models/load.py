@@ -52,6 +52,10 @@ def unified_config(checkpoint: Checkpoint) -> Config:
     try:
         return UNIFIED.validate_python(checkpoint.config or {})
     except ValidationError as error:
+        if error.errors()[0]["type"] == "union_tag_invalid":
+            kind, known = checkpoint.get("speculators_model_type"), error.errors()[0]["ctx"]["expected_tags"]
+            message = f"{checkpoint.source}: there is no model here for unified drafts of type {kind!r}"
+            raise DraftError(message, hint=f"there are models for {known}") from error
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors())
         raise DraftError(
             f"{checkpoint.source}: config.json is not a unified config: {wrong}",

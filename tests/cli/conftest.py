@@ -19,7 +19,10 @@ from spec_convert.cli import run
 from ..hub.conftest import hub, unreachable  # noqa: F401  the Hub of tests/hub
 
 # What would change a command's output, wherever the tests run.
-UNSET = ("NO_COLOR", "FORCE_COLOR", "CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "SPEC_CONVERT_DISABLE", "HF_TOKEN")
+UNSET = (
+    "NO_COLOR", "FORCE_COLOR", "CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "HF_TOKEN",
+    "SPEC_CONVERT_DISABLE", "SPEC_CONVERT_TRACE", "SPEC_CONVERT_DEBUG",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,3 +82,110 @@ def test_a_plugin_can_be_left_out(process: Any, plugin: Any, eagle: Any) -> None
     without = {"PYTHONPATH": plugin("acme", TWIN), "SPEC_CONVERT_DISABLE": "acme"}
     assert process("detect", eagle().write(), **without).code == 0
     assert "disabled by SPEC_CONVERT_DISABLE" in process("plugins", **without).out
+
+
+def test_strict_plugins_stops_before_the_verb_and_names_who_is_broken(process: Any, plugin: Any, eagle: Any) -> None:
+    path, folder = {"PYTHONPATH": plugin("acme", "import no_such_module")}, eagle().write()
+    assert process("detect", folder, **path).code == 0
+    ran = process("--strict-plugins", "detect", folder, **path)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: cannot use the plugin `acme` (from acme 1.2): ModuleNotFoundError: No module")
+    assert "hint: repair or uninstall it, or leave it out: SPEC_CONVERT_DISABLE=acme" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (VERB.replace("greet", "convert"), "ValueError: the command name `convert` is taken"),
+        ("def spec_convert_formats(): return []", "`spec_convert_formats` is not marked with @hookimpl"),
+    ],
+)
+def test_strict_plugins_asks_for_verbs_and_hooks_too(process: Any, plugin: Any, code: str, reason: str) -> None:
+    ran = process("--strict-plugins", "no-such-verb", PYTHONPATH=plugin("acme", code))
+    assert ran.code == 2
+    assert reason in ran.err
+
+
+def test_strict_plugins_is_content_with_good_ones_and_with_those_left_out(process: Any, plugin: Any) -> None:
+    assert process("--strict-plugins", "formats", PYTHONPATH=plugin("acme", VERB)).code == 0
+    broken = {"PYTHONPATH": plugin("umbrella", "1 +"), "SPEC_CONVERT_DISABLE": "umbrella"}
+    ran = process("--strict-plugins", "formats", **broken)
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_a_name_to_disable_that_nobody_has_is_a_warning_and_strictly_an_error(process: Any) -> None:
+    typo = {"SPEC_CONVERT_DISABLE": "eagel,hass"}
+    ran = process("plugins", **typo)
+    assert ran.code == 0
+    assert ran.err.startswith("warning: SPEC_CONVERT_DISABLE names `eagel`, and no plugin is called so\n")
+    strict = process("--strict-plugins", "plugins", **typo)
+    assert (strict.code, strict.out) == (2, "")
+    assert strict.err.startswith("error: SPEC_CONVERT_DISABLE names `eagel`")
+
+
+def test_a_verb_that_is_not_there_may_be_one_of_a_broken_plugin(process: Any, plugin: Any) -> None:
+    ran = process("greet", PYTHONPATH=plugin("acme", "1 +"))
+    assert ran.code == 2
+    assert "No such command 'greet'. Not every plugin could be used (acme): `spec-convert plugins` says why." in ran.err
+    assert "plugin could be used" not in process("greet").err
+
+
+def test_a_stranger_with_less_evidence_is_a_finding_that_names_both_providers(
+    process: Any, plugin: Any, eagle: Any
+) -> None:
+    half = "recognise=lambda c: replace(EAGLE.recognise(c), confidence=0.5 * EAGLE.recognise(c).confidence)"
+    path, folder = {"PYTHONPATH": plugin("acme", TWIN.replace('twin"', f'twin", {half}'))}, eagle().write()
+    ran = process("detect", folder, "--json", **path)
+    assert (ran.code, ran.json["format"]) == (0, "eagle")
+    (finding,) = ran.json["findings"]
+    assert finding["rule"] == "also-claimed"
+    assert "taken for `eagle` (from spec-convert 0.1.0); `eagle-twin` (from acme 1.2) claims it" in finding["message"]
+    assert "--format eagle-twin" in finding["hint"]
+    assert process("validate", folder, "--json", **path).json["findings"][0] == finding | {"source": str(folder)}
+    assert process("explain", "also-claimed").code == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "field"), [("detect", "features"), ("convert", "layout"), ("validate", "layout"), ("convert", "describe")]
+)
+def test_a_bug_of_a_format_is_told_as_its_providers_and_not_as_ours(
+    process: Any, plugin: Any, eagle: Any, verb: str, field: str
+) -> None:
+    draft = eagle()
+    broken = TWIN.replace('twin"', f'twin", {field}=lambda *_: {{}}["x"]')
+    path = {"PYTHONPATH": plugin("acme", broken), "SPEC_CONVERT_DISABLE": "eagle"}
+    rest = [draft.folder.parent / "out", "--verifier", draft.verifier] if verb == "convert" else []
+    ran = process(verb, draft.write(), *rest, **path)
+    assert ran.code == 2
+    assert f"error: `{field}` of format `eagle-twin` (from acme 1.2) failed: KeyError: 'x'\n" in ran.err
+    assert "  hint: this is a bug of acme 1.2, not of the checkpoint" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_its_author_gets_the_traceback(process: Any, plugin: Any, eagle: Any) -> None:
+    path = {"PYTHONPATH": plugin("acme", TWIN.replace('twin"', 'twin", features=lambda _: {}["x"]'))}
+    ran = process("detect", eagle().write(), **path, SPEC_CONVERT_DISABLE="eagle", SPEC_CONVERT_DEBUG="1")
+    assert "Traceback" in ran.err
+    assert "acme.py" in ran.err
+
+
+def test_a_bug_of_a_verb_is_told_as_its_providers_too(process: Any, plugin: Any) -> None:
+    ran = process("greet", PYTHONPATH=plugin("acme", VERB.replace('click.echo("hello")', "1 / 0")))
+    assert ran.code == 2
+    assert "error: the command `greet` (from acme 1.2) failed: ZeroDivisionError: division by zero" in ran.err
+    assert "bug of acme 1.2" in ran.err
+
+
+def test_the_trace_shows_an_author_who_is_asked_and_what_each_answers(process: Any, plugin: Any, eagle: Any) -> None:
+    never = "recognise=lambda c: replace(EAGLE.recognise(c), confidence=0.0, against=('no such draft',))"
+    path, folder = {"PYTHONPATH": plugin("acme", TWIN.replace('twin"', f'twin", {never}'))}, eagle().write()
+    ran = process("detect", folder, **path, SPEC_CONVERT_TRACE="1")
+    assert ran.code == 0
+    assert "trace: " not in ran.out
+    lines = [line.removeprefix("trace: ") for line in ran.err.splitlines() if line.startswith("trace: ")]
+    assert "plugin acme (from acme 1.2): loading acme" in lines
+    assert "plugin acme: its hooks are spec_convert_formats; it brings eagle-twin" in lines
+    assert "recognise: eagle-twin (from acme 1.2) answers 0: - no such draft" in lines
+    assert any(line.startswith("recognise: eagle (from spec-convert 0.1.0) answers ") for line in lines)
+    assert lines[-1] == "recognise: taken for eagle (from spec-convert 0.1.0)"
+    assert "trace: " not in process("detect", folder, **path).err

@@ -1,0 +1,54 @@
+"""The tutorial for authors of plugins does not lie: its listing is the module on disk, and its sessions are run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from ..docs.pages import Page
+from ..medusa import HOME, environment
+
+TUTORIAL = Page(HOME / "README.md")
+BETWEEN = "\n\n"  # the two empty lines around a function stand between two listings
+
+
+def test_the_listing_is_the_module_on_disk() -> None:
+    assert BETWEEN.join(TUTORIAL.blocks("python")) == (HOME / "spec_convert_medusa.py").read_text()
+
+
+def test_so_is_that_of_the_package() -> None:
+    assert TUTORIAL.blocks("toml") == [(HOME / "pyproject.toml").read_text()]
+
+
+def test_the_test_is_the_one_on_disk() -> None:
+    [snippet] = TUTORIAL.blocks("py")
+    written = (HOME / "tests" / "test_medusa.py").read_text()
+    assert snippet.partition("\n\n\n")[2] in written
+    assert "FormatContract" in snippet.partition("\n")[0]
+
+
+def test_the_module_is_short_and_takes_nothing_from_the_built_in_plugins() -> None:
+    module = (HOME / "spec_convert_medusa.py").read_text()
+    assert len(module.splitlines()) <= 200
+    assert "spec_convert.plugins" not in module
+
+
+def test_its_sessions_show_what_the_commands_say(tmp_path: Path) -> None:
+    installed = os.environ | environment(tmp_path / "site")
+    assert len(list(TUTORIAL.sessions())) >= 8
+    for command, shown in TUTORIAL.sessions():
+        ran = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=installed, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        assert re.fullmatch(pattern(shown), ran.stdout.strip("\n"), re.DOTALL), f"$ {command}\n{ran.stdout}"
+
+
+def pattern(shown: str) -> str:
+    """A regular expression for what is shown; … stands for anything, alone on its line for any lines.
+
+    Columns are as wide as whatever else is installed wants them.
+    """
+    return re.sub(r"(\\ ){2,}", " +", re.escape(shown)).replace("…", ".*")
