@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Export, Format
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle1, eagle1_out, mlp_out
+from spec_convert.plugins.families import eagle1, eagle1_out, examples, mlp_out
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
@@ -36,6 +37,10 @@ def describe(draft: Draft) -> Described:
     return eagle1.describe(draft, Facts.of(draft.checkpoint))
 
 
+def example(sizes: Sizes) -> Example:
+    return examples.eagle1_example(sizes, examples.authors_config(sizes, rope_theta=500000.0, bias=False))
+
+
 EAGLE = Format(
     name="eagle",
     title="EAGLE-1 and EAGLE-2",
@@ -47,6 +52,7 @@ EAGLE = Format(
     layout=eagle1.layout,
     describe=describe,
     flags=eagle1.FLAGS,
+    example=example,
 )
 
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle3, eagle3_out
+from spec_convert.plugins.families import eagle3, eagle3_out, examples
 from spec_convert.rules import found
 
 AUTHORS = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="boundary")
@@ -48,6 +49,11 @@ def describe(draft: Draft) -> Described:
     return eagle3.describe(draft, facts, facts, RESEARCH if eagle3.said_of_the_residual(draft, facts) else UNKNOWN)
 
 
+def example(sizes: Sizes) -> Example:
+    config = examples.authors_config(sizes, draft_vocab_size=sizes.draft_vocabulary)
+    return examples.eagle3_example(sizes, config)
+
+
 EAGLE3 = Format(
     name="eagle3",
     title="EAGLE-3",
@@ -59,6 +65,7 @@ EAGLE3 = Format(
     layout=layout,
     describe=describe,
     flags=eagle3.FLAGS,
+    example=example,
 )
 
 

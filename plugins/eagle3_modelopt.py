@@ -11,12 +11,14 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Format
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3
+from spec_convert.plugins.families import eagle3, examples
+from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.rules import found
 
 DIALECT = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="output")
@@ -50,6 +52,28 @@ def _double_norm() -> Finding:
     )  # fmt: skip
 
 
+def example(sizes: Sizes) -> Example:
+    """As it was exported before the network changed."""
+    switches = {
+        "use_aux_hidden_state": True,
+        "use_input_layernorm_in_first_layer": True,
+        "use_last_layernorm": True,
+        "use_mtp_layernorm": False,
+        "next_layer_regular": True,
+        "parallel_draft_step": 1,
+        "parallel_draft_heads_num_layers": 1,
+    }
+    config = examples.transformers_config(
+        sizes,
+        architectures=["LlamaForCausalLMEagle3"],
+        draft_vocab_size=sizes.draft_vocabulary,
+        eagle_config={KEY: examples.output_ids(sizes), **switches},
+    )
+    by_frequency = examples.kept_tokens(sizes)[::-1]
+    shapes = examples.eagle3_shapes(sizes) | examples.reduced_head(sizes)
+    return Example(config=config, shapes=shapes, values={"d2t": examples.offsets(by_frequency)})
+
+
 FORMAT = replace(
     EAGLE3,
     name="eagle3-modelopt",
@@ -57,6 +81,7 @@ FORMAT = replace(
     reference="https://github.com/NVIDIA/Model-Optimizer",
     recognise=recognise,
     describe=describe,
+    example=example,
 )
 
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Format
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3
+from spec_convert.plugins.families import eagle3, examples
 
 ARCHITECTURE = "LlamaForCausalLMEagle3SharedHead"
 DIALECT = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="output")
@@ -37,6 +38,13 @@ def describe(draft: Draft) -> Described:
     return eagle3.describe(draft, facts, facts, DIALECT)
 
 
+def example(sizes: Sizes) -> Example:
+    vocabulary = sizes.vocabulary
+    config = examples.authors_config(sizes, architectures=[ARCHITECTURE], draft_vocab_size=vocabulary)
+    shapes = examples.eagle3_shapes(sizes) | {"lm_head.weight": (vocabulary, sizes.hidden)}
+    return Example(config=config, shapes=shapes, values={"d2t": range(vocabulary), "t2d": [True] * vocabulary})
+
+
 FORMAT = replace(
     EAGLE3,
     name="eagle3-shared-head",
@@ -44,6 +52,7 @@ FORMAT = replace(
     reference="https://github.com/ajWithNucleus/SpecForge",
     recognise=recognise,
     describe=describe,
+    example=example,
 )
 
 

@@ -13,11 +13,13 @@ from dataclasses import replace
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3, eagle3_out
+from spec_convert.plugins.families import eagle3, eagle3_out, examples
+from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.rules import found
 
 ARCHITECTURE = "LlamaForCausalLMEagle3"
@@ -48,6 +50,17 @@ def describe(draft: Draft) -> Described:
     return eagle3.describe(draft, facts, facts, DIALECT)
 
 
+def example(sizes: Sizes) -> Example:
+    config = examples.transformers_config(
+        sizes,
+        architectures=[ARCHITECTURE],
+        draft_vocab_size=sizes.draft_vocabulary,
+        eagle_config={KEY: examples.output_ids(sizes), "use_aux_hidden_state": True},
+        norm_output=True,
+    )
+    return examples.eagle3_example(sizes, config)
+
+
 FORMAT = replace(
     EAGLE3,
     name="eagle3-specforge",
@@ -57,6 +70,7 @@ FORMAT = replace(
     recognise=recognise,
     layout=layout,
     describe=describe,
+    example=example,
     exports=(Export(target="sglang", of="eagle3", write=eagle3_out.for_sglang),),
 )
 

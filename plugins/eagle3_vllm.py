@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3, eagle3_out
+from spec_convert.plugins.families import eagle3, eagle3_out, examples
 from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
@@ -59,6 +60,18 @@ def describe(draft: Draft) -> Described:
     return eagle3.describe_as_said(draft, facts, facts)
 
 
+def example(sizes: Sizes) -> Example:
+    config = examples.transformers_config(
+        sizes,
+        architectures=[LLAMA],
+        draft_vocab_size=sizes.draft_vocabulary,
+        num_aux_hidden_states=examples.STATES,
+        **dict.fromkeys(eagle3_out.FLAGS, False),
+        **{KEY: examples.boundary_ids(sizes)},
+    )
+    return examples.eagle3_example(sizes, config, first=examples.FIRST_LAYER_AS_LAYER_0)
+
+
 FORMAT = replace(
     EAGLE3,
     name="eagle3-vllm",
@@ -68,6 +81,7 @@ FORMAT = replace(
     recognise=recognise,
     layout=layout,
     describe=describe,
+    example=example,
     exports=(Export(target="vllm", of="eagle3", write=eagle3_out.for_vllm),),
 )
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle1, llama
+from spec_convert.plugins.families import eagle1, examples, llama
 from spec_convert.tensor_map import TensorMap
 
 
@@ -38,6 +39,12 @@ def describe(draft: Draft) -> Described:
     return eagle1.describe(draft, Facts.of(draft.checkpoint), position="before_fusion" if kept else None)
 
 
+def example(sizes: Sizes) -> Example:
+    config = examples.transformers_config(sizes, transformers_version="4.42.3")
+    del config["head_dim"]  # which that release did not write
+    return examples.eagle1_example(sizes, config, eagle1.LAYERNORMS)
+
+
 FORMAT = Format(
     name="eagle-layernorms",
     title="EAGLE-1 with extra layernorms",
@@ -53,6 +60,7 @@ FORMAT = Format(
     layout=layout,
     describe=describe,
     flags=eagle1.FLAGS,
+    example=example,
 )
 
 

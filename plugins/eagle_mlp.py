@@ -13,6 +13,7 @@ from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes, shapes_of
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Format, Layout, Request
@@ -102,6 +103,16 @@ def describe(draft: Draft) -> Described:
     return Described(config=base | own, findings=tuple(findings))
 
 
+def example(sizes: Sizes) -> Example:
+    config = {
+        "model_type": "eagle",
+        "hidden_size": sizes.hidden,
+        "vocab_size": sizes.vocabulary,
+        "mlp_layers": sizes.layers,
+    }
+    return Example(config=config, shapes=shapes_of(TABLE, sizes), file="eagle_model.pt")
+
+
 FORMAT = Format(
     name="eagle-mlp",
     title="MLP draft (beginner's Eagle)",
@@ -112,6 +123,7 @@ FORMAT = Format(
     features=features,
     layout=layout,
     describe=describe,
+    example=example,
 )
 
 

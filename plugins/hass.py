@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.formats import Format
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle import EAGLE
-from spec_convert.plugins.families import eagle1
+from spec_convert.plugins.families import eagle1, examples
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
@@ -28,12 +29,18 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
     )
 
 
+def example(sizes: Sizes) -> Example:
+    config = examples.authors_config(sizes, rope_theta=500000.0, bias=False)
+    return examples.eagle1_example(sizes, config, eagle1.FUSION_BIAS)
+
+
 HASS = replace(
     EAGLE,
     name="hass",
     title="HASS (harmonised EAGLE)",
     reference="https://github.com/HArmonizedSS/HASS (arXiv 2408.15766)",
     recognise=recognise,
+    example=example,
 )
 
 

@@ -44,6 +44,17 @@ def _texts(segment: Segment) -> st.SearchStrategy[str]:
     return st.lists(one, min_size=1, max_size=3).map(".".join) if segment.rest else one
 
 
+@given(st.data(), templates())
+def test_what_fills_a_template_is_what_its_holes_stand_for(data: st.DataObject, template: Template) -> None:
+    values = {hole: data.draw(_texts(segment), label=hole) for hole, segment in template.holes.items()}
+    found = template.match(template.fill(values))
+    assert found is not None
+    if any(segment.rest for segment in template.holes.values()):  # then the same name may be cut in several ways
+        assert template.fill(found) == template.fill(values)
+    else:
+        assert found == values
+
+
 @given(templates(), templates())
 @example(Template("{h...}.a"), Template("a.{h...}"))
 @example(Template("a.b"), Template("{h...}"))

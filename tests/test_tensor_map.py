@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from spec_convert.bytes import NUMPY
 from spec_convert.mapping import apply
-from spec_convert.operations import Cast, Membership, OffsetsFromAbsolute
+from spec_convert.operations import COPY, Cast, Membership, OffsetsFromAbsolute
 from spec_convert.shapes import Known
 from spec_convert.templates import MapError
 from spec_convert.tensor import Tensor
@@ -101,6 +104,69 @@ def test_the_inverse_of_a_table_gives_back_every_bit(values: Values) -> None:
     }
     for name, (_, array) in expected.items():
         assert back[name][1].tobytes() == array.tobytes(), name
+
+
+WAYS = ("move", "keep", "cast", "fuse", "split", "drop", "refuse", "derive", "either")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> TensorMap:
+    """Rows of every kind in any order, each about names of its own."""
+    return TensorMap(
+        *(_part(way, f"{way}{number}") for number, way in enumerate(draw(st.lists(st.sampled_from(WAYS)))))
+    )
+
+
+def _part(way: str, name: str) -> Row | TensorMap:
+    parts: dict[str, Row | TensorMap] = {
+        "move": move(f"{name}.{{i:int}}.old", f"{name}.{{i:int}}.new", shape="a b", optional=True),
+        "keep": keep(f"{name}.{{p:x|y}}", shape="a"),
+        "cast": move(f"{name}.half", f"{name}.whole", via=Cast("F32", "BF16"), shape="a"),
+        "fuse": fuse(f"{name}.q", f"{name}.k", into=f"{name}.qk", shapes="a b, c b"),
+        "split": split(f"{name}.gu", into={f"{name}.g": "a", f"{name}.u": "c"}),
+        "drop": drop(f"{name}.{{rest...}}", because="not needed"),
+        "refuse": refuse(name, because="computes something else"),
+        "derive": TensorMap(keep(f"{name}.d2t"), derive(f"{name}.t2d", of=f"{name}.d2t", via=Membership())),
+        "either": either(TensorMap(move(f"{name}.first", name)), TensorMap(move(f"{name}.second", name))),
+    }
+    return parts[way]
+
+
+def moved(table: TensorMap) -> list[Row]:
+    """What can be undone: no drops, and one spelling of each tensor. Laws are kept of what is copied."""
+    spelt = [row.spelling for row in table]
+    return [
+        replace(row, spelling="", laws=row.laws if row.via is COPY else ())
+        for number, row in enumerate(table.rows)
+        if row.targets and not row.derived and not (row.spelling and row.spelling in spelt[:number])
+    ]
+
+
+@given(tables())
+def test_the_inverse_of_the_inverse_is_what_the_table_moves(table: TensorMap) -> None:
+    assert list(table.inverse.inverse) == moved(table)
+    assert list(table.inverse.inverse.inverse) == moved(table.inverse)
+
+
+@given(tables(), st.integers(0, 9))
+def test_a_prefix_is_the_same_before_and_after_composing_and_turning_round(table: TensorMap, at: int) -> None:
+    left, right = TensorMap(*table.rows[:at]), TensorMap(*table.rows[at:])
+    assert (left + right).under("a.", "b.").rows == (left.under("a.", "b.") + right.under("a.", "b.")).rows
+    assert table.under("a.").under("b.").rows == table.under("b.a.").rows
+    turned = [row for row in table.inverse.under("b.", "a.") if row.targets]  # drops say of what they were derived
+    assert [row for row in table.under("a.", "b.").inverse if row.targets] == turned
+
+
+@given(tables(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_neither_what_is_moved_nor_how(table: TensorMap, random: Random) -> None:
+    shuffled = list(table.rows)
+    random.shuffle(shuffled)
+    names = {t.fill(dict.fromkeys(t.holes, "x") | {"i": "0"}) for row in table for t in row.sources}
+    headers = {name: Tensor(name=name, dtype="F32", shape=(2, 2), file="weights", start=0) for name in names}
+    sizes = {name: Known(2, "config.json") for name in ("a", "b", "c", "vocabulary")}
+    one, other = (apply(TensorMap(*rows), headers, sizes) for rows in (table.rows, shuffled))
+    assert (one.steps, one.dropped, one.sizes) == (other.steps, other.dropped, other.sizes)
+    assert {(f.rule, f.where) for f in one.findings} == {(f.rule, f.where) for f in other.findings}
 
 
 def test_what_was_derived_is_dropped_on_the_way_back() -> None:

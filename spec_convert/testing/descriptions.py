@@ -1,0 +1,119 @@
+"""What a format says of its example: it is found, nothing of its table is dead, and its plan is clean."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from spec_convert.detection import recognise
+from spec_convert.example import Example
+from spec_convert.open import open_checkpoint
+from spec_convert.registry import registry
+from spec_convert.tensor_map import Row, TensorMap
+from spec_convert.testing.bench import Bench, bad, what
+from spec_convert.testing.tiny import example_of
+
+
+class Descriptions:
+    """Of `FormatContract`: what is asked of the checkpoint as it is."""
+
+    format: str
+
+    def test_the_format_is_installed_and_has_an_example(self) -> None:
+        assert self.format in registry().formats, (
+            f"`{self.format}` is not installed: `spec-convert plugins` says why a plugin was left out"
+        )
+        assert registry()[self.format].example is not None, (
+            f"give the Format `{self.format}` an `example=`: a function from Sizes to Example, with the config that "
+            "its publisher really writes; `spec_convert.testing.shapes_of` makes the shapes of the table"
+        )
+
+    def test_the_example_heeds_the_sizes(self) -> None:
+        usual = example_of(self.format)
+        for size, value in {"hidden": 20, "vocabulary": 48}.items():
+            assert example_of(self.format, **{size: value}) != usual, (
+                f"the example does not change with `sizes.{size}`: write no number where a size is meant"
+            )
+
+    def test_its_tables_are_tables(self) -> None:
+        fmt = registry()[self.format]
+        assert fmt.tables, "`tables` is empty: list every table that `layout` chooses from, for `spec-convert formats`"
+        for name, table in fmt.tables.items():
+            assert isinstance(table, TensorMap), f"`tables[{name!r}]` is no TensorMap"
+
+    def test_every_row_that_must_occur_claims_a_tensor(self, tmp_path: Path) -> None:
+        """In a checkpoint of one layer, or in one of two."""
+        dead: set[Row] | None = None
+        for layers in (1, 2):
+            bench = Bench(self.format, tmp_path / str(layers), layers=layers)
+            plan = bench.plan()
+            unclaimed = _unclaimed(bench.layout(plan).table, list(plan.detection.checkpoint))
+            dead = unclaimed if dead is None else dead & unclaimed
+        shown = ", ".join(sorted(row.text for row in dead or ()))
+        assert not shown, (
+            f"rows that no tensor of the example fits: {shown}; correct their spelling, add such tensors to the "
+            "example, or say `optional=True`"
+        )
+
+    def test_it_is_taken_for_this_format_and_for_no_other(self, tmp_path: Path) -> None:
+        bench = Bench(self.format, tmp_path)
+        asked = {
+            name: fmt.recognise(open_checkpoint(bench.write())) for name, fmt in sorted(registry().formats.items())
+        }
+        ours = asked[self.format]
+        assert ours.confidence, f"`recognise` does not take the example: it fails on {'; '.join(ours.against)}"
+        rivals = [name for name, said in asked.items() if name != self.format and said.confidence >= ours.confidence]
+        assert not rivals, (
+            f"{' and '.join(f'`{name}`' for name in rivals)} claim the example as well: require in `recognise` what "
+            "tells the formats apart"
+        )
+
+    def test_looking_at_it_raises_nothing_and_claims_no_empty_folder(self, tmp_path: Path) -> None:
+        """`recognise` and `features` see checkpoints of every other format, and without a config.json."""
+        bench = Bench(self.format, tmp_path)
+        checkpoint = open_checkpoint(bench.write())
+        nothing = replace(checkpoint, tensors={}, config=None)
+        lacking = {"config.json": replace(checkpoint, config=None), "tensors": replace(checkpoint, tensors={})}
+        for what_lacks, seen in (lacking | {"tensors and config.json": nothing}).items():
+            try:
+                bench.fmt.recognise(seen)
+                bench.fmt.features(seen)
+            except Exception as reason:
+                raise AssertionError(
+                    f"on a checkpoint without {what_lacks} `recognise` or `features` fails with "
+                    f"{type(reason).__name__}: {reason}; they see every checkpoint there is: use `Checkpoint.get` and "
+                    "`.shape`, which give None"
+                ) from reason
+        assert not bench.fmt.recognise(nothing).confidence, "`recognise` claims a checkpoint without any tensor"
+
+    def test_its_features_are_json(self, tmp_path: Path) -> None:
+        detection = recognise(open_checkpoint(Bench(self.format, tmp_path).write()))
+        try:
+            json.dumps(dict(detection.features), allow_nan=False)
+        except (TypeError, ValueError) as reason:
+            raise AssertionError(f"`features` must be plain data for `detect --json`: {reason}") from reason
+
+    def test_its_plan_is_clean(self, tmp_path: Path) -> None:
+        plan = Bench(self.format, tmp_path).plan()
+        assert not bad(plan.findings), f"the example must convert without a word: {bad(plan.findings)}"
+        assert plan.config is not None, "`describe` gave no config and no finding that says why"
+
+    def test_its_plan_does_not_depend_on_the_order_of_the_tensors(self, tmp_path: Path) -> None:
+        bench = Bench(self.format, tmp_path)
+        usual = what(bench.plan())
+        for order in (sorted(bench.example.shapes), sorted(bench.example.shapes, reverse=True)):
+            plan = bench.plan(_ordered(bench.example, order))
+            assert what(plan) == usual, "the plan depends on the order of the tensors in the file"
+
+
+def _ordered(example: Example, names: list[str]) -> Example:
+    return replace(example, shapes={name: example.shapes[name] for name in names})
+
+
+def _unclaimed(table: TensorMap, names: list[str]) -> set[Row]:
+    """The rows that must occur and fit none of the names; of several spellings one is enough."""
+    needed = [row for row in table if not row.optional and not row.derived]
+    seen = {row for row in needed if any(t.match(name) is not None for t in row.sources for name in names)}
+    spelt = {row.spelling for row in seen if row.spelling}
+    return {row for row in needed if row not in seen and row.spelling not in spelt}
