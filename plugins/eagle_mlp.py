@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
+from spec_convert.envelope import envelope
 from spec_convert.evidence import Evidence, weigh
 from spec_convert.example import Example, Sizes, shapes_of
 from spec_convert.facts import Facts
@@ -89,7 +90,7 @@ def _count(checkpoint: Checkpoint, layers: int) -> list[Finding]:
 
 def describe(draft: Draft) -> Described:
     facts, size = Facts.of(draft.checkpoint), draft.mapped.size
-    base, findings = llama.envelope(
+    base, findings = envelope(
         draft, facts, model_type="eagle_mlp", architecture="EagleMlpSpeculator", width=size("hidden")
     )
     findings.append(found("needs-the-vllm-plugin", where="config.json", message="a stock vLLM knows no such draft"))
@@ -98,9 +99,15 @@ def describe(draft: Draft) -> Described:
         "vocab_size": size("vocabulary"),
         "mlp_layers": _linears(dict(draft.mapped.targets)),
         "hidden_act": "relu",
-        "layer_norm_eps": LAYER_NORM_EPS,
+        "layer_norm_eps": _epsilon(facts),
     }
     return Described(config=base | own, findings=tuple(findings))
+
+
+def _epsilon(facts: Facts) -> float:
+    """What a unified directory says; the guide's own config does not repeat what its code fixes."""
+    key = "layer_norm_eps"
+    return float(facts.require({key: float})[key]) if facts.has(key) else LAYER_NORM_EPS
 
 
 def example(sizes: Sizes) -> Example:

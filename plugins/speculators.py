@@ -14,12 +14,14 @@ from typing import Any
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused, UsageError
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins import eagle_layernorms, eagle_mlp
-from spec_convert.plugins.families import eagle1, eagle3, llama
+from spec_convert.plugins.families import eagle1, eagle3, examples, llama
+from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
 from spec_convert.tensor_map import TensorMap, keep
@@ -126,7 +128,6 @@ def _eagle_norms(config: Facts, request: Request) -> tuple[TensorMap, list[Findi
 
 def describe(draft: Draft) -> Described:
     kind, config = unified_type(draft.checkpoint), Facts.of(draft.checkpoint)
-    draft = replace(draft, request=_with_tokens(draft.request, config))
     if kind == "eagle_mlp":
         return eagle_mlp.describe(draft)
     layer = config.part(LAYER)
@@ -136,19 +137,32 @@ def describe(draft: Draft) -> Described:
     return eagle3.describe_as_said(draft, layer, config)
 
 
-def _with_tokens(request: Request, config: Facts) -> Request:
-    """How many tokens the directory proposes already, unless the user says otherwise."""
-    if request.speculative_tokens is not None or not config.has("speculators_config"):
-        return request
-    methods = config.part("speculators_config").get("proposal_methods")
-    first = methods[0] if isinstance(methods, list) and methods else None
-    return replace(request, speculative_tokens=first.get("speculative_tokens") if isinstance(first, dict) else None)
-
-
 def already_there(draft: UnifiedDraft) -> Native:
     """EAGLE-3 drafts have had one form in that library from its first release on. Raises UsageError, always."""
     source = draft.checkpoint.source
     raise UsageError(f"the speculators library reads {source} as it is", hint="there is nothing to export: copy it")
+
+
+def example(sizes: Sizes) -> Example:
+    """As the library's own trainer of EAGLE-3 saves it."""
+    config = {
+        "architectures": ["Eagle3DraftModel"],
+        "draft_vocab_size": sizes.draft_vocabulary,
+        "embed_requires_grad": False,
+        "fc_norm": False,
+        KEY: examples.boundary_ids(sizes),
+        "norm_before_fc": False,
+        "norm_before_residual": False,
+        "norm_output": False,
+        "speculators_config": examples.speculators_config("eagle3"),
+        "speculators_model_type": "eagle3",
+        "speculators_version": "0.9.0",
+        "target_hidden_size": None,
+        "tie_word_embeddings": False,
+        "transformer_layer_config": examples.layer_config(sizes, num_aux_hidden_states=examples.STATES),
+        "transformers_version": "5.13.0",
+    }
+    return examples.eagle3_example(sizes, config, first=examples.FIRST_LAYER_AS_LAYER_0)
 
 
 FORMAT = Format(
@@ -169,6 +183,7 @@ FORMAT = Format(
     describe=describe,
     flags=frozenset().union(*FLAGS.values()),
     is_unified=known_type,
+    example=example,
     exports=(Export(target="speculators-0.6", of="eagle3", write=already_there),),
 )
 

@@ -7,14 +7,16 @@ and head were never saved; they are the verifier's. No current server or library
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
+from spec_convert.example import Example, Sizes, shapes_of
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
-from spec_convert.plugins.families import eagle1, llama, out
+from spec_convert.plugins.families import eagle1, examples, llama, out
 from spec_convert.plugins.families.out import EMBEDDING
 from spec_convert.tensor_map import TensorMap, drop, keep, move
 
@@ -138,6 +140,27 @@ def _old_config(draft: UnifiedDraft) -> dict[str, Any]:
     }
 
 
+def example(sizes: Sizes) -> Example:
+    """With all that it can have; it always has one layer."""
+    one = replace(sizes, layers=1)
+    config = {
+        "architectures": ["EagleSpeculator"],
+        "auto_map": {"": "eagle.EagleSpeculatorConfig"},
+        "base_model_ep_plan": None,
+        "fusion_bias": True,
+        "has_no_defaults_at_init": False,
+        "layernorms": True,
+        "speculators_config": examples.speculators_config("eagle"),
+        "speculators_model_type": "eagle",
+        "speculators_version": "0.3.0",
+        "transformer_layer_architecture": "LlamaDecoderLayer",
+        "transformer_layer_config": examples.layer_config(one),
+        "transformers_version": "4.57.1",
+    }
+    bias = TensorMap(move(BIAS_TENSOR, eagle1.BIAS_TENSOR, shape="hidden"))
+    return Example(config=config, shapes=shapes_of(TensorMap(BODY, LAYERNORMS, bias), one))
+
+
 FORMAT = Format(
     name="speculators-eagle",
     title="EAGLE-1 of the speculators library (up to 0.6)",
@@ -149,6 +172,7 @@ FORMAT = Format(
     layout=layout,
     describe=describe,
     flags=eagle1.FLAGS,
+    example=example,
     exports=(Export(target="speculators-0.6", of="eagle", write=export),),
 )
 

@@ -68,11 +68,11 @@ def _zeros(matrices: Mapping[str, Numbers]) -> Iterator[Finding]:
     """A layer in which every matrix is zero does nothing by intention; one among others is a hole."""
     layers: dict[str, list[str]] = {}
     for name in matrices:
-        if layer := _LAYER.match(name):
-            layers.setdefault(layer[0], []).append(name)
+        if inside := _LAYER.match(name):
+            layers.setdefault(inside[0].rstrip("."), []).append(name)
     idle = {layer: names for layer, names in layers.items() if all(matrices[name].zero for name in names)}
     for layer in idle:
-        yield found("idle-layer", where=layer.rstrip("."), message="every matrix of it is zero")
+        yield found("idle-layer", where=layer, message="every matrix of it is zero")
     explained = {name for names in idle.values() for name in names}
     for name, seen in matrices.items():
         if seen.zero and name not in explained:

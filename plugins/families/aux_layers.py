@@ -103,7 +103,7 @@ def _checked(
     """The boundary ids when servers read them as they stand; the message shows them as they were ``given``."""
     problem = _problem(draft, boundary, layers)
     if problem is None:
-        return boundary, []
+        return boundary, _about_the_last(boundary, layers, origin)
     hint = "`--aux-layer-ids A,B,C` gives the boundary ids: k for the state that enters layer k"
     return None, [found("aux-layer-ids", where=origin, message=f"layer ids {given}: {problem}", hint=hint)]
 
@@ -117,6 +117,14 @@ def _problem(draft: Draft, ids: Ids, layers: int | None) -> str | None:
     if ids[0] < 0 or (layers is not None and ids[-1] > layers):
         return f"outside the verifier's {layers} layers"
     return None
+
+
+def _about_the_last(ids: Ids, layers: int | None, origin: str) -> list[Finding]:
+    """Trainers that take the states from transformers' list get the last one normed; every server feeds it as it is."""
+    if ids[-1] != layers:
+        return []
+    message = f"layer id {layers} is the state behind the verifier's last layer, which servers take before its norm"
+    return [found("last-layer-state", where=origin, message=message)]
 
 
 def _suspicious(ids: Ids, where: str) -> Finding:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from spec_convert.checkpoint import Checkpoint
+from spec_convert.envelope import envelope
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Layout, Request
@@ -43,6 +44,7 @@ BODY = TensorMap(FUSION, BORROWED, FIRST_LAYER.under("layers.0."), llama.LATER_L
 
 ANOTHER_FUNCTION = "EAGLE-1 has no such norm: with it this is another function (NeMo Automodel's), which servers lack"
 FIRST_NORM = "layers.0.input_layernorm.weight"
+LONGEST = 1 << 20  # bytes of a norm or a bias: they are read before their shape is known to be right
 NO_EXTRA_NORMS = TensorMap(
     refuse(FIRST_NORM,    because=ANOTHER_FUNCTION),
     refuse("norm.weight", because=ANOTHER_FUNCTION),
@@ -138,7 +140,7 @@ def qkv_bias_rows(checkpoint: Checkpoint) -> TensorMap:
 def extra_norm_rows(checkpoint: Checkpoint) -> TensorMap:
     """The rows for norms that EAGLE-1 does not have: refused, except for a placeholder that holds nothing but ones."""
     norm = checkpoint.tensors.get(FIRST_NORM)
-    if norm is None or norm.dtype not in FLOATS:
+    if norm is None or norm.dtype not in FLOATS or norm.nbytes > LONGEST:
         return NO_EXTRA_NORMS
     one = 0x3F80 if norm.dtype == "BF16" else 1  # bfloat16 is read as the 16 bits that it is made of
     return DUMMY_NORM if (checkpoint.read(FIRST_NORM) == one).all() else NO_EXTRA_NORMS
@@ -181,7 +183,9 @@ def _is_placeholder(checkpoint: Checkpoint, name: str) -> bool:
 
 
 def all_zero(checkpoint: Checkpoint, name: str) -> bool:
-    """Whether a float tensor holds nothing but zeros, of either sign."""
+    """Whether the float numbers of a norm or a bias are nothing but zeros, of either sign."""
+    if checkpoint.tensors[name].nbytes > LONGEST:
+        return False
     (values,) = Cast("F64", checkpoint.tensors[name].dtype).run([checkpoint.read(name)], ())
     return not values.any()
 
@@ -200,7 +204,7 @@ def contradiction(flag: str, message: str) -> Finding:
 def describe(draft: Draft, facts: Facts, *, position: Position | None = None) -> Described:
     """The unified `eagle` config. ``position``: where the layernorm on the verifier's state sits, None without any."""
     layer, layer_findings = llama.layer_config(draft, facts)
-    base, findings = llama.envelope(
+    base, findings = envelope(
         draft, facts, model_type="eagle", architecture="EagleSpeculator", width=draft.mapped.size("hidden")
     )
     bias = "fc.bias" in draft.mapped.targets

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
+from spec_convert.envelope import envelope
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Layout
@@ -187,9 +188,7 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Des
     qk_norm = any(name.endswith("q_norm.weight") for name in targets)
     layer, findings = llama.layer_config(draft, facts, model_type="qwen3" if qk_norm else "llama")
     layer["num_aux_hidden_states"] = size("aux")
-    base, more = llama.envelope(
-        draft, config, model_type="eagle3", architecture="Eagle3Speculator", width=size("target")
-    )
+    base, more = envelope(draft, config, model_type="eagle3", architecture="Eagle3Speculator", width=size("target"))
     residual, about_residual = _residual(draft, config, dialect)
     ids, about_ids = aux_layer_ids(draft, config, dialect.convention, has_default=dialect.has_default_ids)
     findings += [*more, *about_residual, *about_ids, *llama.uneven_layers(draft, "self_attn.q_norm.weight")]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
-from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Draft
@@ -14,12 +13,8 @@ from spec_convert.plugins.families.neutral import not_neutral
 from spec_convert.plugins.families.rope import rope
 from spec_convert.rules import found
 from spec_convert.shapes import Known
-from spec_convert.tensor import FLOATS
 from spec_convert.tensor_map import TensorMap, drop, keep
 
-DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-PROPOSED_TOKENS = 3
-VOCABULARY_MAPS = ("d2t", "t2d")  # whole numbers and marks, checked by value where they are read
 NOT_UNIFIED = "no `speculators_model_type` in config.json"
 
 # fmt: off
@@ -143,79 +138,3 @@ def _positions(draft: Draft, facts: Facts, scaling: Mapping[str, Any] | None) ->
     if isinstance(scaling, Mapping) and "dynamic" in (scaling.get("rope_type"), scaling.get("type")):
         return own, [found("positions-end-early", where=facts.where, message=message)]
     return theirs, [found("positions-extended", where=facts.where, message=f"{message}: {theirs} is written")]
-
-
-def envelope(
-    draft: Draft, facts: Facts, *, model_type: str, architecture: str, width: int
-) -> tuple[dict[str, Any], list[Finding]]:
-    """What every unified config holds, and whether verifier and draft fit. ``width``: of the verifier's states."""
-    dtype = dtype_of(draft)
-    findings = [*_dtype_finding(facts, dtype), *verifier_findings(draft, width)]
-    verifier, tokens = draft.request.verifier, draft.request.speculative_tokens
-    method = {
-        "proposal_type": "greedy",
-        "speculative_tokens": PROPOSED_TOKENS if tokens is None else tokens,
-        "verifier_accept_k": 1,
-        "accept_tolerance": 0.0,
-    }
-    config = {
-        "architectures": [architecture],
-        "speculators_model_type": model_type,
-        "speculators_version": "0.9.0",
-        "speculators_config": {
-            "algorithm": model_type,
-            "default_proposal_method": "greedy",
-            "proposal_methods": [method],
-            "verifier": {
-                "name_or_path": verifier.name if verifier else "",
-                "architectures": verifier.architectures if verifier else [],
-            },
-        },
-        "tie_word_embeddings": False,
-        "torch_dtype": DTYPE_NAMES[dtype],
-    }
-    return config, findings
-
-
-def dtype_of(draft: Draft) -> str:
-    """The dtype that most of the draft's numbers have, as the file declares it (config.json is known to lie).
-
-    Raises Refused when a weight is no float: quantised drafts have no unified form.
-    """
-    weights = {name: header for name, header in draft.mapped.targets.items() if name not in VOCABULARY_MAPS}
-    quantised = {name: header.dtype for name, header in weights.items() if header.dtype not in FLOATS}
-    if quantised:
-        raise Refused(
-            [found("wrong-dtype", where=name, message=f"is {dtype}, no float") for name, dtype in quantised.items()]
-        )
-    sizes: dict[str, int] = {}
-    for header in weights.values():
-        sizes[header.dtype] = sizes.get(header.dtype, 0) + header.nbytes
-    return draft.request.dtype or max(sorted(sizes), key=sizes.__getitem__)
-
-
-def _dtype_finding(facts: Facts, dtype: str) -> list[Finding]:
-    said = facts.get("torch_dtype") or facts.get("dtype")
-    if said is None or said == DTYPE_NAMES[dtype]:
-        return []
-    message = f"says {said}, the tensors are {DTYPE_NAMES[dtype]}: the tensors count"
-    return [found("dtype-differs", where=facts.where, message=message)]
-
-
-def verifier_findings(draft: Draft, width: int) -> list[Finding]:
-    """Whether the verifier's vocabulary and the width of its states are the ones that the draft was made for."""
-    verifier = draft.request.verifier
-    if verifier is None:
-        return []
-    pairs: Mapping[str, tuple[int, int]] = {
-        "vocab_size": (verifier.vocab_size, draft.mapped.size("vocabulary")),
-        "hidden_size": (verifier.hidden_size, width),
-    }
-    return [
-        found(
-            "verifier-mismatch", where=verifier.name, message=f"its {name} is {theirs}, the draft was made for {ours}",
-            hint="name the model that this draft was trained for with `--verifier`",
-        )
-        for name, (theirs, ours) in pairs.items()
-        if theirs != ours
-    ]  # fmt: skip

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from spec_convert.envelope import DTYPE_NAMES
 from spec_convert.facts import Facts
 from spec_convert.folding import Constant, MlpTable
 from spec_convert.formats import Native, UnifiedDraft
 from spec_convert.plugins.families import out
-from spec_convert.plugins.families.llama import DTYPE_NAMES
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import Row, TensorMap, derive, drop
 

@@ -12,6 +12,7 @@ from spec_convert.rules import found
 NEUTRAL = {
     "partial_rotary_factor": 1,
     "use_sliding_window": False,
+    "layer_types": "full_attention",
     "embedding_multiplier": 1,  # Granite
     "residual_multiplier": 1,
     "attention_multiplier": None,
@@ -34,5 +35,10 @@ def not_neutral(*parts: Facts) -> list[Finding]:
         )
         for part in parts
         for key, neutral in NEUTRAL.items()
-        if part.has(key) and part.get(key) != neutral
+        if part.has(key) and not _is_neutral(part.get(key), neutral)
     ]  # fmt: skip
+
+
+def _is_neutral(value: object, neutral: object) -> bool:
+    """A list says one thing of each layer."""
+    return all(one == neutral for one in value) if isinstance(value, list) else value == neutral

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from spec_convert.envelope import DTYPE_NAMES
 from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import VERIFIER_EMBEDDING, VERIFIER_HEAD, Request, UnifiedDraft
 from spec_convert.operations import COPY, Cast
-from spec_convert.plugins.families.llama import DTYPE_NAMES
 from spec_convert.plugins.families.rope import rope
 from spec_convert.rules import found
 from spec_convert.shapes import Known

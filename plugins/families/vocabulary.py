@@ -21,6 +21,7 @@ from spec_convert.tensor_map import TensorMap, derive, drop, keep
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_TOKENS = 1 << 24  # sixty times the largest vocabulary there is; the tables are read as a whole
 WIDE = "the draft vocabulary is the verifier's: servers fail on a map that maps nothing"
 # fmt: off
 FULL = TensorMap(
@@ -60,6 +61,9 @@ class Vocabulary:
 
 def read_vocabulary(checkpoint: Checkpoint, vocabulary: int, draft_vocabulary: int) -> Vocabulary:
     """The rows that fit this checkpoint's vocabulary map. Raises Refused when its values cannot be trusted."""
+    if vocabulary > MOST_TOKENS:
+        message = f"is {vocabulary}: no model has more than {MOST_TOKENS} tokens"
+        _refuse("config-key-invalid", "config.json: vocab_size", message, "check vocab_size, of the draft's config too")
     if draft_vocabulary == vocabulary:
         _refuse_unless_it_maps_nothing(checkpoint, vocabulary)
         return Vocabulary(rows=FULL)
@@ -71,6 +75,17 @@ def read_vocabulary(checkpoint: Checkpoint, vocabulary: int, draft_vocabulary: i
             "d2t-missing", "d2t", message, "without it servers take the first ones; ask the publisher for the table"
         )
     _refuse_odd_types(checkpoint, vocabulary, draft_vocabulary)
+    made = _read_map(checkpoint, vocabulary)
+    if "lm_head.weight" in checkpoint:
+        return made
+    message = f"the format requires it: the draft knows {draft_vocabulary} of {vocabulary} tokens"
+    missing = found("reduced-head-missing", where="lm_head.weight", message=message)
+    rows = TensorMap(*(row for row in made.rows if row.text != "lm_head.weight"))
+    return Vocabulary(rows=rows, findings=(missing, *made.findings))
+
+
+def _read_map(checkpoint: Checkpoint, vocabulary: int) -> Vocabulary:
+    """The rows for offsets or for absolute ids, whichever `d2t` holds."""
     d2t = checkpoint.read("d2t").astype("int64")
     t2d = _marks(checkpoint) if "t2d" in checkpoint else None
     if t2d is None and not d2t.any():

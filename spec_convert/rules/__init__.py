@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from spec_convert.findings import Finding, Rule
-from spec_convert.rules import configs, exports, layouts, requests, sources, vocabularies
+from spec_convert.rules import acceptance, configs, exports, layouts, requests, served, sources, vocabularies, weights
 
-_AREAS = (sources, layouts, configs, vocabularies, requests, exports)
-RULES: dict[str, Rule] = {rule.code: rule for area in _AREAS for rule in area.RULES}
+AREAS = (sources, layouts, configs, vocabularies, served, weights, requests, exports, acceptance)
+RULES: dict[str, Rule] = {rule.code: rule for area in AREAS for rule in area.RULES}
 
 
 def found(rule: str, *, where: str, message: str, hint: str = "") -> Finding:

@@ -44,3 +44,13 @@ def test_a_tensor_between_the_layers_is_refused(mlp: Make) -> None:
 
 def test_a_verifier_of_another_width_is_refused(mlp: Make, make_verifier: Make) -> None:
     assert "hidden_size" in mlp().refusal(verifier=make_verifier("wide", hidden_size=24))["verifier-mismatch"].message
+
+
+def test_a_unified_directory_keeps_the_epsilon_that_it_says(mlp: Make) -> None:
+    converted = mlp().convert()
+    assert converted.config["layer_norm_eps"] == 1e-5
+    draft = mlp()
+    draft.config, draft.tensors = converted.config | {"layer_norm_eps": 1e-3}, converted.tensors
+    again = draft.convert()
+    assert again.config["layer_norm_eps"] == 1e-3
+    assert again.findings.keys() == {"needs-the-vllm-plugin"}

@@ -12,6 +12,7 @@ STRANGE = {
     "partial_rotary_factor": 0.5, "use_sliding_window": True, "embedding_multiplier": 12.0, "residual_multiplier": 0.2,
     "attention_multiplier": 0.01, "logits_scaling": 8.0, "logit_scale": 0.06, "query_pre_attn_scalar": 256,
     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "quantization_config": {"quant_method": "fp8"},
+    "layer_types": ["full_attention", "sliding_attention"],
 }  # fmt: skip
 
 
@@ -28,6 +29,7 @@ def test_eagle3_is_held_to_the_same(eagle3: Make) -> None:
 
 def test_values_that_change_nothing_pass(eagle: Make) -> None:
     said = {"partial_rotary_factor": 1.0, "logits_scaling": 1, "quantization_config": None}
+    said |= {"layer_types": ["full_attention"] * 32}  # as many as the verifier has: publishers copy its config
     assert eagle(sliding_window=131072, use_sliding_window=False, **said).convert(validate=True).findings == {}
 
 

@@ -142,7 +142,7 @@ def test_a_reduced_vocabulary_without_a_map_is_refused(eagle3: Make) -> None:
 def test_a_reduced_vocabulary_without_a_head_is_refused(eagle3: Make) -> None:
     draft = eagle3()
     del draft.tensors["lm_head.weight"]
-    assert draft.refusal()["missing-tensor"].where == "lm_head.weight"
+    assert draft.refusal()["reduced-head-missing"].where == "lm_head.weight"
 
 
 def test_a_vocabulary_larger_than_the_verifiers_is_refused(eagle3: Make) -> None:
