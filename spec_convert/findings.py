@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -59,13 +59,23 @@ class Checked:
     """One checkpoint that was looked at: as the user named it, the format it was taken for, what was found.
 
     ``reached`` is the deepest level that was looked at: errors end the look before the draft is run. None: the
-    checkpoint could not be read.
+    checkpoint could not be read. ``missed`` is the level at which errors ended the look, which was then seen in part
+    or not at all; None: all that was asked for was seen. ``unified``: servers read the checkpoint as it lies.
+    ``set_aside`` are the rules of errors that whoever reads the report chose to leave out, or to count for less.
     """
 
     source: str
     format: str | None
     findings: tuple[Finding, ...]
     reached: Depth | None = None
+    missed: Depth | None = None
+    unified: bool = False
+    set_aside: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[Level, int]:
+        levels = [finding.level for finding in self.findings]
+        return {level: levels.count(level) for level in Level}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +86,7 @@ class Report:
 
     @property
     def counts(self) -> dict[Level, int]:
-        levels = [finding.level for checked in self.checked for finding in checked.findings]
-        return {level: levels.count(level) for level in Level}
+        return {level: sum(checked.counts[level] for checked in self.checked) for level in Level}
 
     @property
     def has_errors(self) -> bool:
@@ -86,9 +95,13 @@ class Report:
     @property
     def in_words(self) -> str:
         """For example ``2 errors, 1 warning in 1 checkpoint``."""
-        found = [_plural(count, level) for level, count in self.counts.items() if count]
-        return f"{', '.join(found) or 'no findings'} in {_plural(len(self.checked), 'checkpoint')}"
+        return f"{in_words(self.counts)} in {plural(len(self.checked), 'checkpoint')}"
 
 
-def _plural(count: int, noun: str) -> str:
+def in_words(counts: Mapping[Level, int]) -> str:
+    """For example ``2 errors, 1 warning``."""
+    return ", ".join(plural(count, level) for level, count in counts.items() if count) or "no findings"
+
+
+def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -3,65 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spec_convert.as_served import served_findings
+from spec_convert.acceptance import Exam, acceptance_findings, exam
+from spec_convert.as_served import served_findings, unrepaired
+from spec_convert.conversion import choose_verifier
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused, Unreadable, UsageError
 from spec_convert.findings import Checked, Depth, Finding, Level, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
-from spec_convert.plan import make_plan
+from spec_convert.plan import Plan, make_plan
 from spec_convert.verifier import Verifier, open_verifier
 from spec_convert.weights import weight_findings
 
+if TYPE_CHECKING:
+    from spec_convert.evaluation.measured import Engine
+    from spec_convert.evaluation.prompt import Prompt
 
-def validate(
-    source: str | Path | Sequence[str | Path], *, verifier: str | Path | None = None, level: str = "headers"
+MOST_STATES = 16  # of the verifier that one draft fuses; published drafts fuse up to five
+
+
+def validate(  # noqa: PLR0913  the contract of the command line, flag by flag
+    source: str | Path | Sequence[str | Path],
+    *,
+    verifier: str | Path | None = None,
+    level: str = "headers",
+    prompts: str | Path | Sequence[Prompt] | None = None,
+    min_acceptance_length: float | None = None,
+    engine: Engine | None = None,
+    limit: int | None = None,
+    max_tokens: int | None = None,
+    speculative_tokens: int | None = None,
+    compare: bool | None = None,
 ) -> Report:
     """Look for everything wrong with one or more checkpoints: unified directories or any known native format.
 
     A native checkpoint is judged by what converting it would find. With ``verifier`` the two must also fit together.
-    Problems of a checkpoint are findings in the report, never exceptions; an unreadable ``verifier`` raises Unreadable.
+    Level `acceptance` lets each draft help its verifier to answer ``prompts``, and needs ``min_acceptance_length`` and
+    a verifier, given or named by the draft; the arguments after these are those of `evaluate`, with its defaults, and
+    mean nothing at other levels.
+    Problems of a checkpoint are findings in the report, never exceptions; an unreadable ``verifier`` raises Unreadable,
+    what cannot be asked UsageError.
     """
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    sources = [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
     if level not in list(Depth):
         raise UsageError(f"there is no level `{level}`", hint=f"one of {', '.join(Depth)}")
     depth = Depth(level)
+    asked = exam(
+        depth, prompts=prompts, min_acceptance_length=min_acceptance_length, engine=engine, limit=limit,
+        max_tokens=max_tokens, speculative_tokens=speculative_tokens, compare=compare,
+    )  # fmt: skip
     against = open_verifier(verifier) if verifier is not None else None
-    return Report(checked=tuple(_validate_one(str(one), against, depth) for one in sources))
+    look = _Look(depth=depth, given=verifier, verifier=against, exam=asked)
+    if asked is not None and against is None:
+        for one in sources:
+            _require_own_verifier(one)
+    return Report(checked=tuple(look.at(one) for one in sources))
 
 
-def _validate_one(source: str, verifier: Verifier | None, depth: Depth) -> Checked:
-    name, reached = None, None
-    found: list[Finding] = []
+def _require_own_verifier(source: str) -> None:
+    """Raises UsageError when a draft that can be read does not say whose it is: before hours go into the others."""
     try:
         detection = recognise(open_checkpoint(source))
-        name = detection.format
-        for reached, seen in _look(detection, verifier, depth):  # noqa: B007  the last level is told
-            found += seen
-    except (Unreadable, Refused) as problem:
-        found += problem.findings
-    return Checked(source=source, format=name, findings=tuple(found), reached=reached)
+    except (Unreadable, Refused):
+        return  # a finding, when it is this one's turn
+    choose_verifier(detection, None)
 
 
-def _look(detection: Detection, verifier: Verifier | None, depth: Depth) -> Iterator[tuple[Depth, list[Finding]]]:
-    """What each level finds, as deep as was asked for, or until errors make running the draft pointless."""
-    plan = make_plan(detection, Request(verifier=verifier))
-    findings = [_without_verifier(finding, verifier) for finding in plan.findings]
-    if detection.winner.is_unified(detection.checkpoint):
-        findings += served_findings(plan)
-    yield Depth.HEADERS, findings
-    if depth is Depth.HEADERS:
-        return
-    weights = list(weight_findings(plan))
-    yield Depth.TENSORS, weights
-    if depth is Depth.TENSORS or errors([*findings, *weights]) or plan.config is None:
-        return
-    from spec_convert.forward import forward_findings
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """How each checkpoint is looked at: as deep as was asked for, or until errors make going on pointless."""
 
-    yield Depth.FORWARD, forward_findings(plan)
+    depth: Depth
+    given: str | Path | None  # the verifier, as the user named it
+    verifier: Verifier | None
+    exam: Exam | None
+
+    def at(self, source: str) -> Checked:
+        name, unified, reached, whole = None, False, None, False
+        found: list[Finding] = []
+        try:
+            detection = recognise(open_checkpoint(source))
+            name, unified = detection.format, detection.winner.is_unified(detection.checkpoint)
+            for reached, whole, seen in self._levels(detection, source):  # noqa: B007  the last level is told
+                found += seen
+        except (Unreadable, Refused) as problem:
+            found += problem.findings
+        missed = _first_missed(reached, self.depth) if whole else Depth.HEADERS
+        return Checked(
+            source=source, format=name, findings=tuple(found), reached=reached, missed=missed, unified=unified
+        )
+
+    def _levels(self, detection: Detection, source: str) -> Iterator[tuple[Depth, bool, list[Finding]]]:
+        """What each level finds, and whether all of it could be looked at: errors in the layout hide the config."""
+        verifier = self.verifier or (choose_verifier(detection, None) if self.exam else None)
+        plan = make_plan(detection, Request(verifier=verifier))
+        findings = [_without_verifier(finding, verifier) for finding in plan.findings]
+        runs = plan if plan.config is not None or errors(findings) else _with_any_layer_ids(plan)
+        whole = runs.config is not None
+        if detection.winner.is_unified(detection.checkpoint):
+            findings = [*unrepaired(findings), *served_findings(plan)]
+        yield Depth.HEADERS, whole, findings
+        if self.depth is Depth.HEADERS:
+            return
+        weights = list(weight_findings(plan))
+        yield Depth.TENSORS, whole, weights
+        if self.depth is Depth.TENSORS or errors([*findings, *weights]) or not whole:
+            return
+        from spec_convert.forward import forward_findings
+
+        computed = forward_findings(runs)
+        yield Depth.FORWARD, whole, computed
+        if self.exam and not errors(computed):
+            yield Depth.ACCEPTANCE, whole, acceptance_findings(source, self.given, self.exam)
+
+
+def _with_any_layer_ids(plan: Plan) -> Plan:
+    """The plan as it is with a verifier: whichever of its states a draft fuses, all else about the draft is the same.
+
+    Only how many there are is known to the draft, and which number it is to its format.
+    """
+    stood_in = (
+        make_plan(plan.detection, replace(plan.request, aux_layer_ids=tuple(range(states))))
+        for states in range(1, MOST_STATES + 1)
+    )
+    return next((complete for complete in stood_in if complete.config is not None), plan)
+
+
+def _first_missed(reached: Depth | None, wanted: Depth) -> Depth | None:
+    levels = list(Depth)
+    seen = 0 if reached is None else levels.index(reached) + 1
+    return next(iter(levels[seen : levels.index(wanted) + 1]), None)
 
 
 def _without_verifier(finding: Finding, verifier: Verifier | None) -> Finding:

@@ -11,7 +11,7 @@ import torch
 
 from spec_convert import validate
 from spec_convert.errors import Unreadable, UsageError
-from spec_convert.findings import Level, Report
+from spec_convert.findings import Depth, Level, Report
 
 Make = Callable[..., Any]
 LEVELS = ("headers", "tensors", "forward")
@@ -58,7 +58,7 @@ def test_a_tensor_that_is_dropped_may_hold_anything(eagle: Make) -> None:
 
 def test_finite_weights_whose_logits_are_not_are_found_by_the_forward_pass(eagle: Make) -> None:
     draft = eagle()
-    draft.tensors["fc.weight"] = torch.full((16, 32), 1e38)
+    draft.tensors["fc.weight"] *= 1e38
     folder = draft.write()
     assert rules(validate(folder, level="tensors")) == []
     assert rules(validate(folder, level="forward")) == ["forward-not-finite"]
@@ -153,3 +153,46 @@ def test_validation_writes_nothing(unified: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     validate(unified, level="forward")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", ["eagle", "eagle3", "specforge", "mlp", "old_library"])
+def test_a_sound_checkpoint_is_looked_at_as_deep_as_was_asked(
+    kind: str, level: str, request: pytest.FixtureRequest
+) -> None:
+    """Without a verifier too: EAGLE-3 computes the same whichever layers its states come from."""
+    [checked] = validate(request.getfixturevalue(kind)().write(), level=level).checked
+    assert (checked.reached, checked.missed, checked.unified) == (level, None, False)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_unified_directory_is_told_from_a_native_checkpoint(unified: Path, level: str) -> None:
+    [checked] = validate(unified, level=level).checked
+    assert (checked.reached, checked.missed, checked.unified) == (level, None, True)
+
+
+def test_without_a_verifier_the_draft_runs_with_its_own_number_of_states(eagle3: Make) -> None:
+    draft = eagle3(states=5)
+    draft.tensors["fc.weight"] *= 1e38
+    report = validate(draft.write(), level="forward")
+    assert rules(report) == ["forward-not-finite"]
+    assert report.checked[0].reached is Depth.FORWARD
+
+
+def test_errors_in_the_layout_leave_the_headers_seen_in_part(eagle: Make) -> None:
+    draft = eagle()
+    draft.tensors["something.odd"] = torch.ones(3)
+    [checked] = validate(draft.write(), level="forward").checked
+    assert (checked.reached, checked.missed) == (Depth.TENSORS, Depth.HEADERS)
+
+
+def test_errors_among_the_weights_end_the_look_before_the_draft_is_run(eagle: Make) -> None:
+    draft = eagle()
+    draft.tensors["fc.weight"][3, 3] = float("nan")
+    [checked] = validate(draft.write(), level="forward").checked
+    assert (checked.reached, checked.missed) == (Depth.TENSORS, Depth.FORWARD)
+
+
+def test_of_what_cannot_be_read_no_level_is_reached(tmp_path: Path) -> None:
+    [checked] = validate(tmp_path / "nothing", level="tensors").checked
+    assert (checked.reached, checked.missed) == (None, Depth.HEADERS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from spec_convert.tensor_map import Row
 
 STAYS = "what it is"
+TENSORS = "tensors"  # the title of a table that has none
 
 
 @click.command(short_help="List the known formats, or show one.")
@@ -56,17 +59,26 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
+def story(fmt: Format) -> str:
+    """What the module that recognises the format says: `describe` is often another one's."""
+    return (import_module(fmt.recognise.__module__).__doc__ or "").strip()
+
+
+def table_lines(fmt: Format) -> Iterator[str]:
+    """The tables of a format as people read them: one line a row."""
+    for title, table in fmt.tables.items():
+        yield f"\n{title or TENSORS}"
+        for row in map(_row, table):
+            yield f"  {', '.join(row['source'])}{_fate(row)}"
+
+
 def _show_one(fmt: Format, provider: str, as_json: bool) -> None:
-    tables = {title or "tensors": [_row(row) for row in table] for title, table in fmt.tables.items()}
-    story = (__import__(fmt.describe.__module__, fromlist=["__doc__"]).__doc__ or "").strip()
     if as_json:
-        show_json(_summary(fmt, provider) | {"story": story, "tables": tables})
+        tables = {title or TENSORS: [_row(row) for row in table] for title, table in fmt.tables.items()}
+        show_json(_summary(fmt, provider) | {"story": story(fmt), "tables": tables})
         return
-    show(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces or STAYS}, from {provider}\n{fmt.reference}\n\n{story}")
-    for title, rows in tables.items():
-        show(f"\n{title}")
-        for row in rows:
-            show(f"  {', '.join(row['source'])}{_fate(row)}")
+    show(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces or STAYS}, from {provider}\n{fmt.reference}\n\n{story(fmt)}")
+    show("\n".join(table_lines(fmt)))
 
 
 def _fate(row: dict[str, Any]) -> str:

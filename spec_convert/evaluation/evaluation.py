@@ -42,17 +42,14 @@ def evaluate(  # noqa: PLR0913  the contract of the command line, flag by flag
     """
     from spec_convert.servable import servable
 
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES, "spec-convert evaluate --help")
     if llm_args and engine != "vllm":
         raise UsageError("arguments for vLLM's LLM do nothing in another engine", hint="add --engine vllm")
     if verbose and engine != "vllm":
         raise UsageError("--verbose shows what vLLM prints, and this is another engine", hint="add --engine vllm")
-    if limit is not None and limit < 1:
-        raise UsageError(f"cannot take the first {limit} prompts", hint="1 or more")
-    _require(engine)
-    prompts = read_prompts(prompts, limit=limit) if isinstance(prompts, str | Path) else prompts[:limit]
-    require_usable(prompts, max_tokens=max_tokens, speculative_tokens=speculative_tokens, temperature=temperature)
+    prompts = usable_prompts(
+        prompts, engine=engine, limit=limit, max_tokens=max_tokens, speculative_tokens=speculative_tokens,
+        temperature=temperature,
+    )  # fmt: skip
     drafted = servable(source, verifier=verifier)
     settings: dict[str, Any] = {
         "max_tokens": max_tokens,
@@ -75,6 +72,29 @@ def evaluate(  # noqa: PLR0913  the contract of the command line, flag by flag
             hint="give other prompts, or a larger --max-tokens",
         )
     return measured
+
+
+def usable_prompts(  # noqa: PLR0913  of what `evaluate` takes, all that can be refused at once
+    prompts: str | Path | Sequence[Prompt],
+    *,
+    engine: Engine = "transformers",
+    limit: int | None = None,
+    max_tokens: int = 256,
+    speculative_tokens: int | None = None,
+    temperature: float = 0.0,
+) -> Sequence[Prompt]:
+    """The prompts, read, once it is clear that they can be answered so: before any draft is opened.
+
+    Raises UsageError.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES, "spec-convert evaluate --help")
+    if limit is not None and limit < 1:
+        raise UsageError(f"cannot take the first {limit} prompts", hint="1 or more")
+    _require(engine)
+    prompts = read_prompts(prompts, limit=limit) if isinstance(prompts, str | Path) else prompts[:limit]
+    require_usable(prompts, max_tokens=max_tokens, speculative_tokens=speculative_tokens, temperature=temperature)
+    return prompts
 
 
 def _require(engine: Engine) -> None:

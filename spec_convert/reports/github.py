@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from spec_convert.errors import UsageError
 from spec_convert.findings import Finding, Level, Report
 from spec_convert.reports.escape import one_line
 from spec_convert.reports.fold import fold_findings
 from spec_convert.reports.place import place
 from spec_convert.reports.text import subject
+from spec_convert.reports.verdict import looked_at, verdict
 
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+ROWS = 200  # of findings: GitHub drops a summary of more than a megabyte without a word
 _COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "notice"}
 # Characters that mean something to Markdown, to HTML or to GitHub (@somebody, #1); as entities they mean themselves.
 _ACTIVE = re.compile(r"[\\`*_\[\]<>&|~@#$!]")
@@ -28,16 +33,46 @@ def render(report: Report) -> str:
 
 
 def write_step_summary(report: Report, path: Path) -> None:
-    """Appends the findings as a Markdown table to the file that ``$GITHUB_STEP_SUMMARY`` names."""
+    """Appends checkpoints and findings as Markdown tables to the file that ``$GITHUB_STEP_SUMMARY`` names."""
+    text = "\n".join(
+        ["### spec-convert validate", "", *_checkpoints(report), *_findings(report), report.in_words, "", ""]
+    )
+    try:
+        with path.open("a", encoding="utf-8") as summary:
+            summary.write(text)
+    except OSError as reason:
+        raise UsageError(
+            f"cannot write the step summary {path}: {reason.strerror}", hint=f"unset {STEP_SUMMARY} to do without"
+        ) from reason
+
+
+def _checkpoints(report: Report) -> list[str]:
     rows = [
-        f"| {finding.level} | {_cell(finding.rule)} | {_cell(subject(checked.source, finding))} | "
-        f"{_cell(finding.message)} | {_cell(finding.hint)} |"
+        (
+            _cell(checked.source), _cell(checked.format or "-"), looked_at(checked),
+            *(str(checked.counts[level]) for level in Level), _cell(verdict(checked)),
+        )
+        for checked in report.checked
+    ]  # fmt: skip
+    return _table(("checkpoint", "format", "looked at", "errors", "warnings", "notes", "verdict"), rows)
+
+
+def _findings(report: Report) -> list[str]:
+    rows = [
+        (
+            finding.level, _cell(finding.rule), _cell(subject(checked.source, finding)),
+            _cell(finding.message), _cell(finding.hint),
+        )
         for checked in report.checked
         for finding in fold_findings(checked.findings)
-    ]
-    table = ["| level | rule | where | message | hint |", "| --- | --- | --- | --- | --- |", *rows, ""] if rows else []
-    with path.open("a", encoding="utf-8") as summary:
-        summary.write("\n".join(["### spec-convert validate", "", *table, report.in_words, "", ""]))
+    ]  # fmt: skip
+    more = [f"The log has {len(rows) - ROWS} more.", ""] if len(rows) > ROWS else []
+    return [*_table(("level", "rule", "where", "message", "hint"), rows[:ROWS]), *more]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""] if rows else []
 
 
 def _annotation(source: str, finding: Finding) -> str:

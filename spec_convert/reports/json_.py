@@ -19,7 +19,15 @@ def render(report: Report) -> str:
 def _document(report: Report) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "checked": [{"source": encodable(checked.source), "format": checked.format} for checked in report.checked],
+        "checked": [
+            {
+                "source": encodable(checked.source),
+                "format": checked.format,
+                "level": checked.reached,
+                "set_aside": list(checked.set_aside),
+            }
+            for checked in report.checked
+        ],
         "findings": [
             {
                 "source": encodable(checked.source),

@@ -14,10 +14,16 @@ class Strict(BaseModel):
 
 
 class CheckedSource(Strict):
-    """One checkpoint of the run, as it was named on the command line, and its format where one was recognised."""
+    """One checkpoint of the run, as it was named on the command line, and its format where one was recognised.
+
+    `level` is the deepest that was looked at: errors end the look. `set_aside` are the rules of errors that `--ignore`,
+    `--select` or `severity` left out of the findings, or let count for less.
+    """
 
     source: str
     format: str | None
+    level: Literal["headers", "tensors", "forward", "acceptance"] | None
+    set_aside: list[str]
 
 
 class ReportedFinding(Strict):

@@ -47,4 +47,10 @@ RULES = (
         "No token would ever be accepted",
         "Take another checkpoint of this training run; float16 files may have overflowed when they were cast",
     ),
+    error(
+        "level-not-reached",
+        "A level was not looked at, or only in part, because of errors that were set aside",
+        "Errors end the look: what stands behind them is unknown, and a report without them would read as clean",
+        "Mend the errors that `--ignore`, `--select` or `severity` sets aside, or ask for a level that can be reached",
+    ),
 )

@@ -12,6 +12,19 @@ RULES = (
         "Check the spelling. A Hub id looks like org/name or org/name@revision",
     ),
     error(
+        "link-leaves-folder",
+        "A file of the checkpoint is a link to a place outside its folder",
+        "A checkpoint that somebody else packed could read any file of this machine that way. Links inside the folder "
+        "and those of a Hub cache are followed, and so is a link that SOURCE itself names",
+        "Put the file itself in its place, or name the folder that it lies in",
+    ),
+    error(
+        "not-a-file",
+        "A file of the checkpoint is a pipe, a device, a folder, or a link that leads nowhere",
+        "Opening a pipe waits for ever and a device may never end; of a broken download only the links may be left",
+        "Download the checkpoint again",
+    ),
+    error(
         "no-weights",
         "The source holds no weight file",
         "There is nothing to convert: often only config.json was downloaded, or the folder above was given",
@@ -83,4 +96,9 @@ RULES = (
         "A truncated or whole answer in place of a byte range would be read as other weights",
         "Try again; if it persists, look at the proxy in between or at the Hub's status page",
     ),
+)
+
+# Of what is not there, or does not answer, nothing is known: neither that it is right nor that it is wrong.
+OUT_OF_REACH = frozenset(
+    {"no-such-source", "hub-not-found", "hub-gated", "hub-unauthorised", "hub-no-network", "hub-transfer"}
 )

@@ -15,7 +15,14 @@ def unified(eagle3: Any) -> Path:
 
 def test_a_clean_directory_is_exit_0(cli: Any, unified: Path) -> None:
     ran = cli("validate", unified)
-    assert (ran.code, ran.out, ran.err) == (0, "no findings in 1 checkpoint\n", "")
+    said = f"{unified}: speculators, level headers: serves as it lies\nno findings in 1 checkpoint\n"
+    assert (ran.code, ran.out, ran.err) == (0, said, "")
+
+
+def test_a_native_checkpoint_is_told_from_what_serves_as_it_lies(cli: Any, eagle: Any) -> None:
+    draft = eagle().write()
+    ran = cli("validate", draft, "--level", "forward")
+    assert (ran.code, ran.out) == (0, f"{draft}: eagle, level forward: ready to convert\nno findings in 1 checkpoint\n")
 
 
 @pytest.mark.parametrize("level", ["headers", "tensors", "forward"])
@@ -36,6 +43,8 @@ def test_json_keeps_its_contract(cli: Any, unified: Path) -> None:
     answer = cli("validate", unified, "--format", "json").json
     assert answer["findings"] == []
     assert answer["summary"] == {"errors": 0, "warnings": 0, "notes": 0, "checkpoints": 1}
+    [checked] = answer["checked"]
+    assert checked == {"source": str(unified), "format": "speculators", "level": "headers", "set_aside": []}
     (unified / "config.json").unlink()
     answer = cli("validate", unified, "--json").json
     assert answer["schema_version"] == 1
@@ -55,6 +64,12 @@ def test_a_source_that_is_not_there_is_no_verdict(cli: Any, unified: Path) -> No
     ran = cli("validate", unified, unified / "nowhere")
     assert ran.code == 2
     assert "[no-such-source]" in ran.out
+
+
+def test_a_hub_that_is_not_reached_is_no_verdict(cli: Any, unified: Path, unreachable: None) -> None:
+    ran = cli("validate", unified, "org/draft")
+    assert ran.code == 2
+    assert "[hub-no-network]" in ran.out
 
 
 def test_a_damaged_file_is_a_verdict(cli: Any, unified: Path) -> None:
@@ -84,4 +99,25 @@ def test_github_also_writes_the_step_summary(
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     cli("validate", unified, "--format", "github")
-    assert "checkpoint" in (tmp_path / "summary.md").read_text()
+    assert (
+        f"| {unified} | speculators | level headers | 0 | 0 | 0 | serves as it lies |".replace("_", "&#95;")
+        in (tmp_path / "summary.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("renderer", ["text", "json", "sarif", "junit"])
+def test_other_formats_leave_the_step_summary_alone(
+    cli: Any, unified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renderer: str
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    assert cli("validate", unified, "--format", renderer).code == 0
+    assert not (tmp_path / "summary.md").exists()
+
+
+def test_a_step_summary_that_cannot_be_written_is_one_clear_line(
+    cli: Any, unified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    ran = cli("validate", unified, "--format", "github")
+    assert ran.code == 2
+    assert f"error: cannot write the step summary {tmp_path}: Is a directory\n" in ran.err

@@ -47,10 +47,8 @@ def test_a_verifier_of_another_width_is_refused(mlp: Make, make_verifier: Make) 
 
 
 def test_a_unified_directory_keeps_the_epsilon_that_it_says(mlp: Make) -> None:
-    converted = mlp().convert()
-    assert converted.config["layer_norm_eps"] == 1e-5
     draft = mlp()
+    converted = draft.convert()
+    assert converted.config["layer_norm_eps"] == 1e-5
     draft.config, draft.tensors = converted.config | {"layer_norm_eps": 1e-3}, converted.tensors
-    again = draft.convert()
-    assert again.config["layer_norm_eps"] == 1e-3
-    assert again.findings.keys() == {"needs-the-vllm-plugin"}
+    assert draft.convert().config["layer_norm_eps"] == 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spec_convert.findings import Finding, Level
+from spec_convert.findings import Depth, Finding, Level
 from spec_convert.reports import Checked, Report
 
 
@@ -30,7 +30,10 @@ def report() -> Report:
     key = Finding(rule="house-rule", level=Level.WARNING, where="config.json", message="names no author")
     return Report(
         checked=(
-            Checked(source="drafts/broken", format="eagle3", findings=(*missing, shape, key)),
-            Checked(source="org/clean", format="eagle", findings=()),
+            Checked(
+                source="drafts/broken", format="eagle3", findings=(*missing, shape, key), reached=Depth.HEADERS,
+                missed=Depth.HEADERS,
+            ),
+            Checked(source="org/clean", format="eagle", findings=(), reached=Depth.TENSORS),
         )
-    )
+    )  # fmt: skip

@@ -62,10 +62,10 @@ def test_junit_stays_well_formed_and_keeps_every_message(report):
 
 
 @given(reports())
-def test_text_keeps_to_one_line_a_finding_and_one_a_hint(report):
+def test_text_keeps_to_one_line_a_finding_one_a_hint_and_one_a_checkpoint(report):
     hints = sum(bool(finding.hint) for checked in report.checked for finding in checked.findings)
     lines = RENDERERS["text"](report).splitlines()
-    assert len(lines) <= len(messages(report)) + hints + 1
+    assert len(lines) <= len(messages(report)) + hints + len(report.checked) + 1
     assert all(line.isprintable() for line in lines)
 
 

@@ -40,7 +40,10 @@ def test_the_rest_of_the_document_counts_and_names_the_checkpoints(report):
     del document["findings"]
     assert document == {
         "schema_version": 1,
-        "checked": [{"source": "drafts/broken", "format": "eagle3"}, {"source": "org/clean", "format": "eagle"}],
+        "checked": [
+            {"source": "drafts/broken", "format": "eagle3", "level": "headers", "set_aside": []},
+            {"source": "org/clean", "format": "eagle", "level": "tensors", "set_aside": []},
+        ],
         "summary": {"errors": 5, "warnings": 1, "notes": 0, "checkpoints": 2},
     }
 

