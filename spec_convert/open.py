@@ -11,7 +11,7 @@ from spec_convert.containers.choose import choose_weights, is_leftover
 from spec_convert.containers.headers import read_headers
 from spec_convert.containers.index import check_shard, read_index
 from spec_convert.containers.refusal import unreadable
-from spec_convert.containers.strict_json import MAX_BYTES, parse_object
+from spec_convert.containers.strict_json import MAX_LENGTH, parse_object
 from spec_convert.sources import locate
 from spec_convert.tensor import Files, Tensor
 
@@ -68,8 +68,8 @@ def _shards(files: Files, sizes: Mapping[str, int], index: str) -> tuple[set[str
 
 
 def _small(files: Files, sizes: Mapping[str, int], name: str, rule: str) -> bytes:
-    if sizes[name] > MAX_BYTES:
-        raise unreadable(rule, name, f"has {sizes[name]} bytes; no such file needs more than {MAX_BYTES}")
+    if sizes[name] > MAX_LENGTH:
+        raise unreadable(rule, name, f"has {sizes[name]} bytes; no such file needs more than {MAX_LENGTH}")
     with files.open(name) as stream:
         return stream.read()
 

@@ -93,6 +93,9 @@ def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tu
     theta, scaling, findings = rope(facts, draft.request)
     findings += not_neutral(*{part.where: part for part in (Facts.of(draft.checkpoint), facts)}.values())
     named = facts.require({"hidden_act": str, "rms_norm_eps": float})
+    if (activation := named["hidden_act"]) != "silu":
+        message = f"`hidden_act` is {activation!r}, and the layers of vLLM and SGLang have none but silu"
+        findings.append(found("not-representable", where=facts.where, message=message))
     positions, about_positions = _positions(draft, facts, scaling)
     findings += about_positions
     size = draft.mapped.size

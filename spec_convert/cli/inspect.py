@@ -20,6 +20,7 @@ def inspect(source: str, revision: str | None, as_json: bool) -> Exit:
     Works on any checkpoint, of a known format or not. Reads headers only.
     """
     from spec_convert.open import open_checkpoint
+    from spec_convert.reports.escape import one_line
     from spec_convert.reports.fold import fold
 
     checkpoint = open_checkpoint(source, revision=revision)
@@ -47,5 +48,6 @@ def inspect(source: str, revision: str | None, as_json: bool) -> Exit:
         (dtype, " x ".join(map(str, shape)), name) for (dtype, shape), names in alike.items() for name in fold(names)
     ]
     show_table(("dtype", "shape", "tensor"), sorted(rows, key=lambda row: row[2]))
-    show(f"{len(tensors)} tensors, {total:,} bytes, {checkpoint.container} in {', '.join(checkpoint.weight_files)}")
+    files = one_line(", ".join(checkpoint.weight_files))
+    show(f"{len(tensors)} tensors, {total:,} bytes, {checkpoint.container} in {files}")
     return Exit.CLEAN

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import PurePath
 
 from spec_convert.containers.refusal import few, unreadable
@@ -32,8 +33,11 @@ LEFTOVERS = (
 )  # fmt: skip
 
 
+_LEFTOVER = re.compile("|".join(map(translate, LEFTOVERS)))
+
+
 def is_leftover(name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in LEFTOVERS)
+    return _LEFTOVER.match(name) is not None
 
 
 def choose_weights(names: Iterable[str], *, source: str) -> str:

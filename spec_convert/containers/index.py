@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 
 from spec_convert.containers.choose import is_leftover
 from spec_convert.containers.refusal import few, unreadable
@@ -18,21 +17,23 @@ def read_index(raw: bytes, *, index: str, there: Iterable[str]) -> dict[str, set
     entries = parse_object(raw, where=index, rule=RULE, hint=HINT).get("weight_map")
     if not isinstance(entries, dict) or not entries:
         raise unreadable(RULE, index, "has no weight_map", HINT)
-    shards: dict[str, set[str]] = {}
     for tensor, shard in entries.items():
         if not isinstance(shard, str):
             raise unreadable(RULE, index, f"names no file for {tensor!a}", HINT)
-        shards.setdefault(shard, set()).add(tensor)
-    for shard in shards:
+    named = set(entries.values())
+    for shard in named:
         _check_name(shard, index)
-    missing = shards.keys() - set(there)
+    missing = named - set(there)
     if missing:
         raise unreadable(RULE, index, f"names shards that do not exist: {few(missing)}", HINT)
-    return dict(sorted(shards.items()))
+    shards: dict[str, set[str]] = {shard: set() for shard in sorted(named)}
+    for tensor, shard in entries.items():
+        shards[shard].add(tensor)
+    return shards
 
 
 def _check_name(shard: str, index: str) -> None:
-    plain = PurePosixPath(shard).name == shard and shard not in ("", "..") and "\\" not in shard
+    plain = "/" not in shard and "\\" not in shard and shard not in ("", ".", "..")
     if not plain or not shard.isprintable():
         message = f"names {shard!a}, which is not a file of the same folder"
         raise unreadable(RULE, index, message, "Do not trust this checkpoint: an index never points elsewhere.")

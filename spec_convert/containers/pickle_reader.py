@@ -15,7 +15,7 @@ from spec_convert.containers.refusal import damaged, unreadable
 from spec_convert.errors import Unreadable
 
 # A state dict needs about 120 bytes per tensor. The cap bounds time and memory: each byte makes at most one object.
-MAX_BYTES = 4_000_000
+MAX_BYTES = 1_000_000
 ASK = "Ask the publisher for safetensors; never load this file with torch.load(weights_only=False)."
 WHOLE_MODULE = f"{ASK} Was a whole module saved? Save model.state_dict() instead."
 OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
@@ -37,11 +37,17 @@ class Global:
 Calls = Mapping[Global, Callable[[Args], object]]
 
 
-def read_pickle(
-    stream: BinaryIO, *, file: str, start: int, calls: Calls, persistent: Callable[[Args], object]
+def read_pickle(  # noqa: PLR0913  where it is, and what names mean in it
+    stream: BinaryIO,
+    *,
+    file: str,
+    start: int,
+    most: int | None = None,
+    calls: Calls,
+    persistent: Callable[[Args], object],
 ) -> tuple[object, int]:
-    """The value of the pickle at ``start``, and the offset of the byte after it."""
-    window = _Window(stream, start)
+    """The value of the pickle at ``start``, which has ``most`` bytes at most, and the offset of the byte after it."""
+    window = _Window(stream, start, MAX_BYTES if most is None else min(most, MAX_BYTES))
     machine = _Machine(file, calls, persistent)
     try:
         for name, arg in _opcodes(window):
@@ -64,11 +70,11 @@ def _opcodes(window: _Window) -> Iterator[tuple[str, Any]]:
 
 
 class _Window:
-    """The next ``MAX_BYTES`` of a stream, so that no announced length can make us read or allocate more."""
+    """The next bytes of a stream, so that no announced length can make us read or allocate more."""
 
-    def __init__(self, stream: BinaryIO, start: int) -> None:
+    def __init__(self, stream: BinaryIO, start: int, length: int) -> None:
         self._stream = stream
-        self._left = MAX_BYTES
+        self._length = self._left = length
         stream.seek(start)
 
     def read(self, count: int) -> bytes:
@@ -78,7 +84,7 @@ class _Window:
         return self._taken(self._stream.readline(self._left))
 
     def tell(self) -> int:
-        return MAX_BYTES - self._left
+        return self._length - self._left
 
     def _taken(self, raw: bytes) -> bytes:
         self._left -= len(raw)

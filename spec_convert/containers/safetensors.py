@@ -7,15 +7,13 @@ from typing import Any, BinaryIO
 
 from spec_convert.containers.refusal import AGAIN, damaged
 from spec_convert.containers.shapes import check_name, check_shape
-from spec_convert.containers.strict_json import parse_object
+from spec_convert.containers.strict_json import MAX_LENGTH, parse_object
 from spec_convert.tensor import BITS, Tensor
-
-MAX_HEADER = 100_000_000
 
 
 def read_safetensors(stream: BinaryIO, *, file: str, size: int) -> dict[str, Tensor]:
     header, data = _header(stream, file, size)
-    header.pop("__metadata__", None)
+    _check_metadata(header.pop("__metadata__", None), file)
     tensors = {}
     ranges = []
     for name, entry in header.items():
@@ -41,12 +39,19 @@ def _header(stream: BinaryIO, file: str, size: int) -> tuple[dict[str, Any], int
     length = int.from_bytes(stream.read(8), "little")
     if size < 8 or length > size - 8:
         raise damaged(file, f"announces a header of {length} bytes, but the file has {size} bytes")
-    if length > MAX_HEADER:
-        raise damaged(file, f"announces a header of {length} bytes; the format allows {MAX_HEADER}")
+    if length > MAX_LENGTH:
+        raise damaged(file, f"announces a header of {length} bytes; no file needs more than {MAX_LENGTH}")
     raw = stream.read(length)
     if len(raw) != length:
         raise damaged(file, "ends inside its header")
     return parse_object(raw, where=f"header of {file}", rule="unreadable-container", hint=AGAIN), 8 + length
+
+
+def _check_metadata(metadata: Any, file: str) -> None:
+    """Nothing here reads it, but the library that servers use opens no file with anything else in its place."""
+    sound = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
+    if metadata is not None and not sound:
+        raise damaged(file, "has a __metadata__ that does not map text to text")
 
 
 def _range(name: str, entry: Any, file: str) -> tuple[int, int]:

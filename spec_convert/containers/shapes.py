@@ -9,9 +9,12 @@ from typing import Any
 from spec_convert.containers.refusal import damaged
 
 MAX_DIMENSIONS = 32  # numpy before version 2 holds no more
+MAX_LETTERS = 1000  # real names have a tenth of it; names are split, compared and printed
 
 
 def check_name(name: str, file: str) -> None:
+    if len(name) > MAX_LETTERS:
+        raise damaged(file, f"has a tensor with a name of {len(name)} letters, {name[:40]!a} at first")
     # Names are printed: control characters could rewrite a terminal or a CI log.
     if not name or not name.isprintable():
         raise damaged(file, f"has a tensor with the unprintable name {name!a}")

@@ -24,6 +24,7 @@ STORAGES = {
     Global("torch", "ByteStorage"): "U8", Global("torch", "BoolStorage"): "BOOL",
     Global("torch.storage", "UntypedStorage"): "U8",
 }  # fmt: skip
+MAX_REPEATED = 16  # tied weights repeat a storage once or twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ class View:
     dtype: str
 
 
-def read_object(stream: BinaryIO, *, file: str, start: int) -> tuple[object, dict[str, Storage], int]:
-    """The pickled value, the storages that it uses, and the offset after the pickle."""
+def read_object(
+    stream: BinaryIO, *, file: str, start: int, most: int | None = None
+) -> tuple[object, dict[str, Storage], int]:
+    """The pickled value, the storages that it uses, and the offset after the pickle of ``most`` bytes at most."""
     storages: dict[str, Storage] = {}
 
     def persistent(saved: Args) -> Storage:
@@ -62,7 +65,7 @@ def read_object(stream: BinaryIO, *, file: str, start: int) -> tuple[object, dic
             raise ValueError(f"storage {storage.key} is declared in two ways")
         return storage
 
-    value, end = read_pickle(stream, file=file, start=start, calls=CALLS, persistent=persistent)
+    value, end = read_pickle(stream, file=file, start=start, most=most, calls=CALLS, persistent=persistent)
     return value, storages, end
 
 
@@ -134,7 +137,12 @@ CALLS: Calls = {
 
 def place(views: Mapping[str, View], starts: Mapping[str, int], *, file: str, size: int) -> dict[str, Tensor]:
     """The tensors, with each storage at its byte offset in the file."""
-    return {name: _place(name, view, starts[view.storage.key], file, size) for name, view in views.items()}
+    tensors = {name: _place(name, view, starts[view.storage.key], file, size) for name, view in views.items()}
+    # Views of one storage can hold its bytes any number of times: a small file must not become a full disk.
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    if total > MAX_REPEATED * size:
+        raise damaged(file, f"its tensors have {total} bytes together, more than {MAX_REPEATED} times the file")
+    return tensors
 
 
 def _place(name: str, view: View, start: int, file: str, size: int) -> Tensor:

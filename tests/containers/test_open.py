@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from spec_convert import sources
+from spec_convert.errors import Unreadable
 from spec_convert.open import open_checkpoint
 
 ONE = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
@@ -189,18 +190,96 @@ def test_a_git_lfs_pointer_tells_to_pull(tmp_path: Path, refusal: Any) -> None:
     assert "git lfs pull" in refused.hint
 
 
-def test_links_are_followed_because_a_hub_cache_consists_of_them(weights: Any, tmp_path: Path) -> None:
-    blob = weights("blob")
-    snapshot = tmp_path / "snapshots" / "main"
+def hub_cache(tmp_path: Path, weights: Any) -> Path:
+    """A snapshot as the Hub's client makes it, with one shared blob."""
+    repository = tmp_path / "models--org--name"
+    snapshot = repository / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
-    (snapshot / "model.safetensors").symlink_to(blob)
+    (repository / "blobs").mkdir()
+    weights("0a1b").rename(repository / "blobs" / "0a1b")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/0a1b")
+    return snapshot
+
+
+def test_the_links_of_a_hub_cache_are_followed(weights: Any, tmp_path: Path) -> None:
+    snapshot = hub_cache(tmp_path, weights)
     assert "a" in open_checkpoint(snapshot)
+    assert "a" in open_checkpoint(snapshot / "model.safetensors")
+    (snapshot / "draft").mkdir()
+    (snapshot / "draft" / "model.safetensors").symlink_to("../../../blobs/0a1b")
+    assert "a" in open_checkpoint(snapshot / "draft")
 
 
-@pytest.mark.parametrize("target", ["/dev/zero", "gone", "."])
-def test_a_link_to_something_that_is_no_file_is_no_weight_file(target: str, tmp_path: Path, refusal: Any) -> None:
+def test_a_hub_cache_on_another_disk_is_still_one(weights: Any, tmp_path: Path) -> None:
+    snapshot = hub_cache(tmp_path, weights)
+    (tmp_path / "cache").symlink_to(snapshot.parents[1])
+    assert "a" in open_checkpoint(tmp_path / "cache" / "snapshots" / snapshot.name)
+
+
+def test_a_link_that_the_source_names_is_followed(weights: Any, tmp_path: Path) -> None:
+    path = weights("0a.bin")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "model.bin").symlink_to(path)
+    assert "a" in open_checkpoint(tmp_path / "elsewhere" / "model.bin")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert "a" in open_checkpoint(tmp_path / "link")
+
+
+def test_a_link_that_leaves_the_folder_is_refused_with_its_target(weights: Any, tmp_path: Path, refusal: Any) -> None:
+    path = weights("0a.bin")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "model.safetensors").symlink_to(path)
+    refused = refusal(folder)
+    assert refused.finding.rule == "link-leaves-folder"
+    assert f"is a link to {path}, outside {folder}" in refused.message
+    assert "Put the file itself in its place" in refused.hint
+
+
+def test_a_link_that_nobody_reads_may_lead_anywhere(weights: Any, tmp_path: Path) -> None:
+    weights("model.safetensors")
+    (tmp_path / "README.md").symlink_to("/etc/hostname")
+    (tmp_path / "training_args.bin").symlink_to("gone")
+    (tmp_path / "round").symlink_to("round")
+    assert set(open_checkpoint(tmp_path).files.sizes()) == {"model.safetensors"}
+
+
+def test_a_file_that_becomes_a_link_is_not_opened(weights: Any, tmp_path: Path) -> None:
+    path = weights("model.safetensors")
+    files = open_checkpoint(tmp_path).files
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    for use in (files.open, files.path):
+        with pytest.raises(Unreadable) as caught:
+            use("model.safetensors")
+        assert caught.value.finding.rule == "link-leaves-folder"
+
+
+@pytest.mark.parametrize(
+    ("target", "rule", "says"),
+    [
+        ("/dev/zero", "link-leaves-folder", "a link to /dev/zero"),
+        ("gone", "not-a-file", "leads nowhere: No such file"),
+        ("model.safetensors", "not-a-file", "leads nowhere: Too many levels"),
+        (".", "not-a-file", "is a folder, not a file"),
+        ("pipe", "not-a-file", "is a pipe, not a file"),
+    ],
+)
+def test_a_link_to_something_that_is_no_file_is_refused(
+    target: str, rule: str, says: str, tmp_path: Path, refusal: Any
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "model.safetensors").symlink_to(target)
-    assert refusal(tmp_path).finding.rule == "no-weights"
+    refused = refusal(tmp_path)
+    assert refused.finding.rule == rule
+    assert says in refused.message
+
+
+def test_a_pipe_is_never_opened(tmp_path: Path, refusal: Any) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")  # opening it would wait for ever
+    refused = refusal(tmp_path)
+    assert refused.finding.rule == "not-a-file"
+    assert "is a pipe, not a file" in refused.message
 
 
 @pytest.mark.parametrize(
@@ -252,8 +331,6 @@ def test_a_folder_wins_over_the_hub_unless_the_source_says_hf(tmp_path: Path, mo
 def test_a_revision_that_cannot_be_meant_is_refused(
     source: str, revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spec_convert.errors import Unreadable
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     with pytest.raises(Unreadable) as caught:
@@ -273,8 +350,10 @@ print(sorted({"numpy", "torch", "huggingface_hub", "pydantic", "safetensors", "z
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_a_prefix_repeated_thousands_of_times_is_only_a_long_name(tmp_path: Path) -> None:
-    name = "module." * 3000 + "fc.weight"
-    header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    assert list(open_checkpoint(tmp_path)) == ["fc.weight"]
+def test_a_prefix_repeated_a_hundred_times_is_only_a_long_name(weights: Any) -> None:
+    assert list(open_checkpoint(weights("model.safetensors", "module." * 100 + "fc.weight"))) == ["fc.weight"]
+
+
+def test_a_name_longer_than_any_real_one_is_refused(weights: Any, refusal: Any) -> None:
+    refused = refusal(weights("model.safetensors", "module." * 200))
+    assert "a name of 1400 letters, 'module.module." in refused.message
