@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spec_convert.errors import UsageError
+from spec_convert.errors import Refused, UsageError
 from spec_convert.findings import Depth, Finding, plural
 from spec_convert.rules import found
 
@@ -59,10 +60,15 @@ def exam(
 
 
 def acceptance_findings(source: str, verifier: str | Path | None, exam: Exam) -> list[Finding]:
-    """What letting the draft at ``source`` draft shows. Raises what `evaluate` does."""
+    """What letting the draft at ``source`` draft shows. Raises Unreadable, or Refused when it cannot be let."""
     from spec_convert.evaluation.evaluation import evaluate
 
-    return _judged(evaluate(source, exam.prompts, verifier=verifier, **exam.settings), source, verifier, exam)
+    try:
+        measured = evaluate(source, exam.prompts, verifier=verifier, **exam.settings)
+    except UsageError as problem:  # of this draft and its verifier: the others are still to be looked at
+        failed = found("not-evaluated", where=source, message=problem.message, hint=problem.hint)
+        raise Refused([failed]) from problem
+    return _judged(measured, source, verifier, exam)
 
 
 def _judged(measured: Measured, source: str, verifier: str | Path | None, exam: Exam) -> list[Finding]:
@@ -101,9 +107,9 @@ def _look_closer(measured: Measured, source: str, verifier: str | Path | None, e
     if exam.least > measured.speculative_tokens + 1:
         most = measured.speculative_tokens + 1
         return f"with {plural(most - 1, 'token')} at a time no draft gives more than {most}: add --speculative-tokens"
-    base = "" if verifier is None else f" --verifier {verifier}"
-    command = f"spec-convert evaluate {source}{base} --prompts {exam.source or 'FILE'} --report page.html"
-    return f"`{command}` shows at which position, and for which share of the drafts"
+    base = () if verifier is None else ("--verifier", str(verifier))
+    command = ("spec-convert", "evaluate", source, *base, "--prompts", exam.source or "FILE", "--report", "page.html")
+    return f"`{shlex.join(command)}` shows at which position, and for which share of the drafts"
 
 
 def _refuse_idle(names: Sequence[str], level: Depth) -> None:

@@ -1,4 +1,4 @@
-"""A unified directory against the conversion.json beside it: are these still the tensors that were written."""
+"""A unified directory against the conversion.json beside it: the names, dtypes and shapes of what was written."""
 
 from __future__ import annotations
 

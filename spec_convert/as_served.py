@@ -36,6 +36,16 @@ UNTOLD = {
 }
 
 
+MOST_TOKENS = 1000  # at a time: no draft is right so often
+_EFFECT = {
+    "eagle_config": "whose flags vLLM prefers to those of the unified config",
+    "is_causal": "by which vLLM lets a token look at those after it",
+}
+# Keys of a layer config that change what vLLM computes, by the value that does not. It takes the layer config for the
+# draft's whole config, and reads more of it than a unified one means.
+OBEYED = {"eagle_config": None, "is_causal": True}
+
+
 def unrepaired(findings: Iterable[Finding]) -> list[Finding]:
     """Those findings of a plan that are true of a directory that nobody converts."""
     return [finding for finding in findings if finding.rule not in REPAIRED]
@@ -79,6 +89,10 @@ def _misleading(config: Mapping[str, Any], meant: Mapping[str, Any] | None) -> I
             message = "`model_type` is 'eagle': a stock vLLM serves the draft without its fusion bias or layernorms"
         yield found("top-level-model-type", where=TOP, message=message, hint="take the key out")
     layer = part_of(config, LAYERS)
+    for key, neutral in OBEYED.items() if kind in ("eagle", "eagle3") else ():
+        if layer.get(key) not in (None, neutral, {}):
+            message = f"`{key}` is {reprlib.repr(layer[key])}, {_EFFECT[key]}"
+            yield found("obeyed-by-servers", where=LAYER, message=message)
     parts = {LAYER: layer, MODEL: part_of(config, "model")} | ({TOP: config} if said == "eagle" else {})
     for where, part in parts.items():
         if part.get("bias") and layer.get("model_type") != "qwen3":  # whose model in vLLM does not read it
@@ -95,11 +109,14 @@ def _envelope(config: Mapping[str, Any]) -> Iterator[Finding]:
         return
     methods = envelope.get("proposal_methods")
     first = methods[0] if isinstance(methods, list) and methods else None
-    if not isinstance(first, dict) or first.get("speculative_tokens") is None:
-        message = "has no `speculative_tokens` in the first of its `proposal_methods`: vLLM refuses it"
+    tokens = first.get("speculative_tokens") if isinstance(first, dict) else None
+    # What else it can be is judged where the config is checked as a whole.
+    if tokens is None or isinstance(tokens, bool) or (isinstance(tokens, int) and tokens > MOST_TOKENS):
+        message = "has no usable `speculative_tokens` in the first of its `proposal_methods`: vLLM refuses it"
         yield found("left-to-servers", where=where, message=message, hint=HINT)
     verifier = envelope.get("verifier")
-    if not isinstance(verifier, dict) or not verifier.get("name_or_path"):
+    name = verifier.get("name_or_path") if isinstance(verifier, dict) else None
+    if not (isinstance(name, str) and name):
         hint = "`spec-convert convert SOURCE OUTPUT --verifier BASE` writes it"
         yield found("verifier-unnamed", where=where, message="has no `name_or_path` of the verifier", hint=hint)
 

@@ -25,6 +25,7 @@ BORROWING = ("eagle", "eagle3")  # unified types whose drafts take from the veri
 REMOTE_CHUNK = 16 * CHUNK  # every block of a remote file is a request
 _NEARLY_ALL = 0.9  # of the rows: what no trained head shows by chance, and a cut one shows in spite of later repairs
 _SAMPLE = 64
+_FEWEST = 8  # pairs of rows: fewer prove nothing
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def repeated_rows(draft: Tables) -> Iterator[Finding]:
         if different > (1 - _NEARLY_ALL) * total:
             return
         done, last = done + len(rows) - 1, rows[-1:].copy()
-    if equal:
+    if equal >= _FEWEST:
         message = f"rows i and i+1 are identical in {equal} of the {total} places where d2t[i] = d2t[i+1]"
         hint = "cut the full head again with the token ids, d2t[i] + i: servers would score other tokens with these"
         yield found("head-rows-duplicated", where=head.tensor.name, message=message, hint=hint)

@@ -10,16 +10,22 @@ from spec_convert.errors import UsageError, unknown_name
 from spec_convert.findings import Checked, Depth, Finding, Level, Report, errors
 from spec_convert.rules import RULES, found, sources
 
-NOT_LOOKED_AT = frozenset({rule.code for rule in sources.RULES} | {"level-not-reached"})
+NOT_LOOKED_AT = frozenset(
+    {rule.code for rule in sources.RULES} | {"level-not-reached", "not-evaluated", "verifier-unusable"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Rules by code. ``select`` None: all of them; ``severity`` None: turned off, as by ``ignore``."""
+    """Rules by code. ``select`` None: all of them; ``severity`` None: turned off, as by ``ignore``.
+
+    ``strict``: warnings are errors.
+    """
 
     select: frozenset[str] | None = None
     ignore: frozenset[str] = frozenset()
     severity: Mapping[str, Level | None] = field(default_factory=dict)
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError for a rule that says that nothing was looked at: without it, silence would mean clean."""
@@ -33,8 +39,15 @@ class Selection:
     def apply(self, finding: Finding) -> Finding | None:
         """The finding as it is to be reported, or None."""
         level = self.severity.get(finding.rule, finding.level)
+        if level is Level.WARNING and self.strict:
+            level = Level.ERROR
         wanted = self.select is None or finding.rule in self.select | NOT_LOOKED_AT
         return replace(finding, level=level) if level and wanted and finding.rule not in self.ignore else None
+
+    def sets_aside(self, finding: Finding) -> bool:
+        """Whether an error counts for less here, or for nothing."""
+        after = self.apply(finding)
+        return finding.level is Level.ERROR and (after is None or after.level is not Level.ERROR)
 
 
 def apply(report: Report, selection: Selection) -> Report:
@@ -58,22 +71,15 @@ def _matching(pattern: str) -> Collection[str]:
 
 
 def _applied(checked: Checked, selection: Selection) -> Checked:
-    kept = [(finding, selection.apply(finding)) for finding in checked.findings]
-    findings = [after for _, after in kept if after is not None]
-    set_aside = dict.fromkeys(
-        before.rule
-        for before, after in kept
-        if before.level is Level.ERROR and (after is None or after.level is not Level.ERROR)
-    )
+    findings = [after for finding in checked.findings if (after := selection.apply(finding)) is not None]
+    set_aside = tuple(dict.fromkeys(finding.rule for finding in checked.findings if selection.sets_aside(finding)))
     if checked.missed and not errors(findings):
         findings.append(_not_reached(checked, checked.missed, set_aside))
-    return replace(checked, findings=tuple(findings), set_aside=tuple(set_aside))
+    return replace(checked, findings=tuple(findings), set_aside=set_aside)
 
 
 def _not_reached(checked: Checked, missed: Depth, set_aside: Collection[str]) -> Finding:
     how = "only looked at in part" if missed is checked.reached else "not looked at"
-    why = f": {', '.join(set_aside)}, left out of this report, ended the look" if set_aside else ""
-    return found(
-        "level-not-reached", where=checked.source, message=f"level {missed} was {how}{why}",
-        hint=f"`spec-convert validate {checked.source} --isolated` shows what was left out",
-    )  # fmt: skip
+    why = f", because of {', '.join(set_aside)}, which this report leaves out or counts for less" if set_aside else ""
+    hint = "the same command without --ignore, --select and severities shows what ended the look" if set_aside else ""
+    return found("level-not-reached", where=checked.source, message=f"level {missed} was {how}{why}", hint=hint)

@@ -71,7 +71,10 @@ def taken_in_model(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _states(layer: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-    """How many states `fc` is built for: only the Qwen3 model looks at the list of layer ids."""
+    """How many states `fc` is built for: only the Qwen3 model looks at the list of layer ids, both at EAGLE's own."""
+    nested = layer.get("eagle_config")
+    if isinstance(nested, dict) and isinstance(own := nested.get(AUX_IDS), list) and own:
+        return len(own)
     ids = config.get(AUX_IDS)
     return len(ids) if layer.get("model_type") == "qwen3" and isinstance(ids, list) and ids else 3
 

@@ -32,16 +32,19 @@ class Settings:
     ignore: frozenset[str] | None = None
     severity: Mapping[str, Level | None] = field(default_factory=dict)
 
-    def selection(self, *, select: frozenset[str] | None, ignore: frozenset[str] | None) -> Selection:
+    def selection(
+        self, *, select: frozenset[str] | None, ignore: frozenset[str] | None, strict: bool | None
+    ) -> Selection:
         """What is reported when the command line names these rules: it wins over the file.
 
         Rules that it selects are reported, even if the file leaves them out.
         """
+        strict = bool(self.strict) if strict is None else strict
         if select is None:
             left_out = self.ignore or frozenset() if ignore is None else ignore
-            return Selection(select=self.select, ignore=left_out, severity=self.severity)
+            return Selection(select=self.select, ignore=left_out, severity=self.severity, strict=strict)
         levels = {rule: level for rule, level in self.severity.items() if level is not None}
-        return Selection(select=select, ignore=ignore or frozenset(), severity=levels)
+        return Selection(select=select, ignore=ignore or frozenset(), severity=levels, strict=strict)
 
 
 def nearest_settings(folder: Path) -> Settings:

@@ -27,6 +27,7 @@ _MAGNITUDE = {
 }
 _HOLE = "the file has a hole or the tensor was never trained: take another checkpoint of this run"
 _LAYER = re.compile(r".*?\b(?:layers\.\d+|midlayer)\.(?=self_attn\.|mlp\.)")
+_NORM = re.compile(r"norm(\.\d+)?\.weight\Z")
 _GLANCE = 64  # elements that tell of almost every tensor that it is not constant
 
 
@@ -44,9 +45,12 @@ def check_finite(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
     return (finding for finding in check_numbers(files, tensors) if finding.rule == "not-finite")
 
 
-def check_numbers(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
-    """`check_finite`, and a finding for each matrix that is one number throughout. Norms of ones are no matrices."""
-    matrices: dict[str, Numbers] = {}
+def check_numbers(files: Files, tensors: Iterable[Tensor], *, may_idle: bool = False) -> Iterator[Finding]:
+    """`check_finite`, and a finding for each weight that switches something off: one number throughout, or zeros.
+
+    Norms of ones and biases of zeros are usual. ``may_idle``: whether a layer of zeros can be meant.
+    """
+    weights: dict[str, Numbers] = {}
     for tensor in tensors:
         if tensor.dtype not in FLOATS:
             continue
@@ -59,22 +63,22 @@ def check_numbers(files: Files, tensors: Iterable[Tensor]) -> Iterator[Finding]:
         elif seen.constant and not seen.zero and _is_matrix(tensor):
             message = f"all {prod(tensor.shape)} numbers are the same"
             yield found("constant-matrix", where=tensor.name, message=message, hint=_HOLE)
-        if _is_matrix(tensor):
-            matrices[tensor.name] = seen
-    yield from _zeros(matrices)
+        if _is_matrix(tensor) or _NORM.search(tensor.name):
+            weights[tensor.name] = seen
+    yield from _zeros(weights, may_idle=may_idle)
 
 
-def _zeros(matrices: Mapping[str, Numbers]) -> Iterator[Finding]:
-    """A layer in which every matrix is zero does nothing by intention; one among others is a hole."""
+def _zeros(weights: Mapping[str, Numbers], *, may_idle: bool) -> Iterator[Finding]:
+    """A layer in which every matrix is zero may do nothing by intention; one among others is a hole."""
     layers: dict[str, list[str]] = {}
-    for name in matrices:
+    for name in weights if may_idle else ():
         if inside := _LAYER.match(name):
             layers.setdefault(inside[0].rstrip("."), []).append(name)
-    idle = {layer: names for layer, names in layers.items() if all(matrices[name].zero for name in names)}
+    idle = {layer: names for layer, names in layers.items() if all(weights[name].zero for name in names)}
     for layer in idle:
         yield found("idle-layer", where=layer, message="every matrix of it is zero")
     explained = {name for names in idle.values() for name in names}
-    for name, seen in matrices.items():
+    for name, seen in weights.items():
         if seen.zero and name not in explained:
             yield found("all-zero", where=name, message="all of its numbers are zero", hint=_HOLE)
 

@@ -14,6 +14,7 @@ from spec_convert.verifier import Verifier
 
 WHOLE, WORDS = "tokenizer.json", "vocab.json"
 ADDED, CONFIG = "added_tokens.json", "tokenizer_config.json"
+DIGITS = 9  # of an id: Python refuses to read numbers of thousands of them
 _HINT = "take the tokenizer from the verifier's own repository again"
 
 
@@ -45,7 +46,7 @@ def _ids(verifier: Verifier) -> tuple[Collection[int], dict[int, str]]:
     }
     added |= {number: word for word, number in _read(verifier, ADDED).items() if isinstance(number, int)}
     for text, token in _part(_read(verifier, CONFIG), "added_tokens_decoder", dict).items():
-        if text.isdecimal():
+        if text.isascii() and text.isdecimal() and len(text) <= DIGITS:
             added[int(text)] = str(token.get("content") if isinstance(token, dict) else token)
     words = _part(whole, "model", dict).get("vocab") if whole else _read(verifier, WORDS)
     if isinstance(words, list):  # Unigram: words with their scores, numbered by their place

@@ -12,10 +12,12 @@ from spec_convert.as_served import served_findings, unrepaired
 from spec_convert.conversion import choose_verifier
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused, Unreadable, UsageError
-from spec_convert.findings import Checked, Depth, Finding, Level, Report, errors
+from spec_convert.findings import Checked, Depth, Finding, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan, make_plan
+from spec_convert.selection import Selection, apply
+from spec_convert.third_party import PluginFailed
 from spec_convert.verifier import Verifier, open_verifier
 from spec_convert.weights import weight_findings
 
@@ -38,13 +40,15 @@ def validate(  # noqa: PLR0913  the contract of the command line, flag by flag
     max_tokens: int | None = None,
     speculative_tokens: int | None = None,
     compare: bool | None = None,
+    selection: Selection | None = None,
 ) -> Report:
     """Look for everything wrong with one or more checkpoints: unified directories or any known native format.
 
     A native checkpoint is judged by what converting it would find. With ``verifier`` the two must also fit together.
     Level `acceptance` lets each draft help its verifier to answer ``prompts``, and needs ``min_acceptance_length`` and
     a verifier, given or named by the draft; the arguments after these are those of `evaluate`, with its defaults, and
-    mean nothing at other levels.
+    mean nothing at other levels. ``selection``: which rules are reported, and how bad they are. Errors end the look at
+    a checkpoint before its draft is run, except those that it sets aside.
     Problems of a checkpoint are findings in the report, never exceptions; an unreadable ``verifier`` raises Unreadable,
     what cannot be asked UsageError.
     """
@@ -57,11 +61,12 @@ def validate(  # noqa: PLR0913  the contract of the command line, flag by flag
         max_tokens=max_tokens, speculative_tokens=speculative_tokens, compare=compare,
     )  # fmt: skip
     against = open_verifier(verifier) if verifier is not None else None
-    look = _Look(depth=depth, given=verifier, verifier=against, exam=asked)
+    chosen = selection or Selection()
+    look = _Look(depth=depth, given=verifier, verifier=against, exam=asked, selection=chosen)
     if asked is not None and against is None:
         for one in sources:
             _require_own_verifier(one)
-    return Report(checked=tuple(look.at(one) for one in sources))
+    return apply(Report(checked=tuple(look.at(one) for one in sources)), chosen)
 
 
 def _require_own_verifier(source: str) -> None:
@@ -81,6 +86,7 @@ class _Look:
     given: str | Path | None  # the verifier, as the user named it
     verifier: Verifier | None
     exam: Exam | None
+    selection: Selection
 
     def at(self, source: str) -> Checked:
         name, unified, reached, whole = None, False, None, False
@@ -88,37 +94,49 @@ class _Look:
         try:
             detection = recognise(open_checkpoint(source))
             name, unified = detection.format, detection.winner.is_unified(detection.checkpoint)
-            for reached, whole, seen in self._levels(detection, source):  # noqa: B007  the last level is told
-                found += seen
+            for reached, whole in self._levels(detection, source, found):  # noqa: B007  the last level is told
+                pass
         except (Unreadable, Refused) as problem:
             found += problem.findings
+        except PluginFailed as bug:
+            found.append(bug.finding)
         missed = _first_missed(reached, self.depth) if whole else Depth.HEADERS
         return Checked(
             source=source, format=name, findings=tuple(found), reached=reached, missed=missed, unified=unified
         )
 
-    def _levels(self, detection: Detection, source: str) -> Iterator[tuple[Depth, bool, list[Finding]]]:
-        """What each level finds, and whether all of it could be looked at: errors in the layout hide the config."""
+    def _levels(self, detection: Detection, source: str, found: list[Finding]) -> Iterator[tuple[Depth, bool]]:
+        """Each level with whether all of it could be looked at: errors in the layout hide the config.
+
+        What is ``found`` is added as it is seen: a level that breaks off has found something before.
+        """
         verifier = self.verifier or (choose_verifier(detection, None) if self.exam else None)
         plan = make_plan(detection, Request(verifier=verifier))
-        findings = [_without_verifier(finding, verifier) for finding in plan.findings]
+        findings = plan.findings
         runs = plan if plan.config is not None or errors(findings) else _with_any_layer_ids(plan)
         whole = runs.config is not None
         if detection.winner.is_unified(detection.checkpoint):
-            findings = [*unrepaired(findings), *served_findings(plan)]
-        yield Depth.HEADERS, whole, findings
+            findings = (*unrepaired(findings), *served_findings(plan))
+        found += findings
+        yield Depth.HEADERS, whole
         if self.depth is Depth.HEADERS:
             return
-        weights = list(weight_findings(plan))
-        yield Depth.TENSORS, whole, weights
-        if self.depth is Depth.TENSORS or errors([*findings, *weights]) or not whole:
+        for finding in weight_findings(plan):
+            found.append(finding)
+        yield Depth.TENSORS, whole
+        if self.depth is Depth.TENSORS or self._ends(found) or not whole:
             return
         from spec_convert.forward import forward_findings
 
-        computed = forward_findings(runs)
-        yield Depth.FORWARD, whole, computed
-        if self.exam and not errors(computed):
-            yield Depth.ACCEPTANCE, whole, acceptance_findings(source, self.given, self.exam)
+        found += forward_findings(runs)
+        yield Depth.FORWARD, whole
+        if self.exam and not self._ends(found):
+            found += acceptance_findings(source, self.given, self.exam)
+            yield Depth.ACCEPTANCE, whole
+
+    def _ends(self, found: list[Finding]) -> bool:
+        """Whether an error was found that nobody set aside."""
+        return any(not self.selection.sets_aside(finding) for finding in errors(found))
 
 
 def _with_any_layer_ids(plan: Plan) -> Plan:
@@ -137,10 +155,3 @@ def _first_missed(reached: Depth | None, wanted: Depth) -> Depth | None:
     levels = list(Depth)
     seen = 0 if reached is None else levels.index(reached) + 1
     return next(iter(levels[seen : levels.index(wanted) + 1]), None)
-
-
-def _without_verifier(finding: Finding, verifier: Verifier | None) -> Finding:
-    """What only a conversion needs the verifier for is no fault of a checkpoint that is judged without one."""
-    if verifier is None and finding.rule == "aux-layer-ids-need-verifier":
-        return replace(finding, level=Level.NOTE)
-    return finding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from .tiny import Sizes, Tiny, random, write
 SIZES = Sizes(hidden=16, inner=40, heads=4, kv_heads=2, head_dim=6, vocabulary=32, draft_vocabulary=20)
 LLAMA = SIZES.llama(rope_theta=500000.0)
 
+# A shell starts what runs in its background with interrupts ignored, and the commands that tests interrupt inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # For tensors as tiny as these a second thread only waits: on a machine that others use, for most of the time.
 torch.set_num_threads(1)
 

@@ -183,7 +183,7 @@ def test_a_weight_that_is_not_finite_is_not_exported(unified: Path, tmp_path: Pa
     [
         ("norm_output", True, "norm_output"),
         ("rope_theta", 12345.0, "transformer_layer_config.rope_theta"),
-        ("hidden_act", "gelu", "transformer_layer_config.hidden_act"),
+        ("rms_norm_eps", 0.25, "transformer_layer_config.rms_norm_eps"),
         ("eagle_aux_hidden_state_layer_ids", [1, 4, 5], "eagle_aux_hidden_state_layer_ids"),
     ],
 )

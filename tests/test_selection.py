@@ -91,7 +91,7 @@ def test_a_level_that_was_not_reached_does_not_pass_in_silence(reached: Depth, m
     [finding] = after.checked[0].findings
     assert (finding.rule, finding.level) == ("level-not-reached", "error")
     assert how in finding.message
-    assert ": wrong-shape, left out of this report" in finding.message
+    assert "because of wrong-shape, which this report leaves out" in finding.message
 
 
 def test_where_an_error_is_left_it_says_enough() -> None:

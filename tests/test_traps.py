@@ -196,6 +196,7 @@ def test_the_same_draft_is_clean_without_it(trap: Trap, made: Made, verifier: Pa
     assert seen.keys() <= trap.always & PLUGIN, {rule: finding.message for rule, finding in seen.items()}
 
 
+# How the ids were counted cannot be seen without the verifier: any of its layers may have been meant.
 UNIFIED_TRAPS = {name: trap for name, trap in TRAPS.items() if trap.rule not in ("aux-layer-ids-suspicious",)}
 
 

@@ -171,6 +171,21 @@ def test_a_matrix_of_zeros_is_found_under_the_name_that_the_file_gives_it(eagle3
     ]
 
 
+@pytest.mark.parametrize("norm", ["norm.weight", "midlayer.hidden_norm.weight"])
+def test_a_norm_of_zeros_switches_the_draft_off(eagle3: Make, norm: str) -> None:
+    draft = eagle3()
+    draft.tensors[norm].zero_()
+    assert [(f.rule, f.where) for f in findings_of(draft.write()).values()] == [("all-zero", norm)]
+
+
+def test_a_layer_of_zeros_is_a_hole_where_no_export_makes_one(eagle3: Make) -> None:
+    draft = eagle3()
+    for name, tensor in draft.tensors.items():
+        if "self_attn" in name or "mlp" in name:
+            tensor.zero_()
+    assert set(findings_of(draft.write())) == {"all-zero"}
+
+
 def test_a_layer_of_zeros_is_idle_and_one_with_a_single_number_has_holes(eagle: Make) -> None:
     draft = eagle()
     matrices = [name for name in draft.tensors if name.startswith("layers.0.") and draft.tensors[name].dim() == 2]

@@ -11,7 +11,7 @@ import click
 
 from spec_convert.cli.output import show
 from spec_convert.errors import Exit, UsageError
-from spec_convert.findings import Depth, Level
+from spec_convert.findings import Depth
 from spec_convert.reports import RENDERERS
 
 if TYPE_CHECKING:
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from spec_convert.settings import Settings
 
 POSITIVE = click.IntRange(min=1)
+
+
+class Output(click.ParamType[tuple[str, Path]]):
+    """`sarif=drafts.sarif`: the name of a renderer, and the file for what it makes."""
+
+    name = "format=file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        name, equals, file = str(value).partition("=")
+        if name not in RENDERERS or not equals or not file:
+            self.fail(f"{value!r} is not of the form FORMAT=FILE, a format being {', '.join(RENDERERS)}", param, ctx)
+        return name, Path(file)
 
 
 @click.command(short_help="Look for everything wrong with checkpoints.")
@@ -36,13 +48,17 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--compare/--no-compare", default=None, help="Is the text the verifier's own? Default: compare.")
 @click.option("--select", metavar="RULE", multiple=True, help="Report only these rules: codes or globs, by comma.")
 @click.option("--ignore", metavar="RULE", multiple=True, help="Leave these rules out.")
-@click.option("--strict/--no-strict", default=None, help="Warnings, too, make the exit code 1.")
+@click.option("--strict/--no-strict", default=None, help="Warnings are errors.")
 @click.option("--exit-zero", is_flag=True, help="Whatever is found, the exit code is 0.")
 @click.option("--isolated", is_flag=True, help="Look for no settings file.")
 @click.option("--files", is_flag=True, help="SOURCES are files: look at their folders, each once.")
 @click.option("--format", "renderer", type=click.Choice(list(RENDERERS)), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-def validate(sources: tuple[str, ...], renderer: str, as_json: bool, exit_zero: bool, **flags: Any) -> Exit:
+@click.option("--output", "outputs", multiple=True, type=Output(), help="Also into a file: sarif=FILE. Repeatable.")
+def validate(
+    sources: tuple[str, ...], renderer: str, as_json: bool, outputs: Sequence[tuple[str, Path]], exit_zero: bool,
+    **flags: Any,
+) -> Exit:  # fmt: skip
     """Look for everything wrong with the checkpoints SOURCES.
 
     Takes unified directories and every native format, which is judged by what `convert` would find. Level `headers`
@@ -51,23 +67,33 @@ def validate(sources: tuple[str, ...], renderer: str, as_json: bool, exit_zero: 
 
     Settings come from the nearest spec-convert.toml, or pyproject.toml with [tool.spec-convert], upwards from here.
     """
-    from spec_convert.selection import apply
     from spec_convert.validation import validate as check
 
     settings = _settings(isolated=flags.pop("isolated"))
-    selection = settings.selection(select=_rules("--select", flags), ignore=_rules("--ignore", flags))
-    strict = flags.pop("strict")
+    flags["selection"] = settings.selection(
+        select=_rules("--select", flags), ignore=_rules("--ignore", flags), strict=flags.pop("strict")
+    )
     flags["level"] = flags["level"] or settings.level or Depth.HEADERS
     flags["verifier"] = flags["verifier"] or settings.verifier
-    report = apply(check(_folders(sources) if flags.pop("files") else sources, **flags), selection)
+    report = check(_folders(sources) if flags.pop("files") else sources, **flags)
     renderer = "json" if as_json else renderer
     show(RENDERERS[renderer](report))
+    for form, file in outputs:
+        _write(file, RENDERERS[form](report))
     if renderer == "github":
         from spec_convert.reports.github import STEP_SUMMARY, write_step_summary
 
         if summary := os.environ.get(STEP_SUMMARY):
             write_step_summary(report, Path(summary))
-    return _verdict(report, strict=settings.strict or False if strict is None else strict, exit_zero=exit_zero)
+    return _exit_code(report, exit_zero=exit_zero)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n", encoding="utf-8")
+    except OSError as reason:
+        raise UsageError(f"cannot write {file}: {reason.strerror}", hint="give another --output") from reason
 
 
 def _settings(*, isolated: bool) -> Settings:
@@ -101,11 +127,10 @@ def _folders(files: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(str(Path(file).parent) for file in files))
 
 
-def _verdict(report: Report, *, strict: bool, exit_zero: bool) -> Exit:
+def _exit_code(report: Report, *, exit_zero: bool) -> Exit:
     """A source that is not there, or a Hub that does not answer, says nothing about a checkpoint: no verdict."""
     from spec_convert.rules.sources import OUT_OF_REACH
 
     if any(finding.rule in OUT_OF_REACH for checked in report.checked for finding in checked.findings):
         return Exit.UNUSABLE
-    fails = report.has_errors or (strict and report.counts[Level.WARNING] > 0)
-    return Exit.FINDINGS if fails and not exit_zero else Exit.CLEAN
+    return Exit.FINDINGS if report.has_errors and not exit_zero else Exit.CLEAN

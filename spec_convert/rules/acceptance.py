@@ -13,6 +13,12 @@ RULES = (
         "Look at `spec-convert evaluate DRAFT --prompts FILE --report PAGE`: near 1 draft and verifier do not belong "
         "together or the draft is broken; above that, compare with prompts like those that it was trained on",
     ),
+    error(
+        "not-evaluated",
+        "The draft could not be let draft for its verifier",
+        "Whether it is accepted often enough is not known",
+        "Read the message: most often the verifier lacks its tokenizer or its weights, or the engine could not start",
+    ),
     note(
         "acceptance-measured",
         "What the draft reached in answering the prompts",

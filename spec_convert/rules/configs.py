@@ -31,8 +31,8 @@ RULES = (
     ),
     warning(
         "layer-count-differs",
-        "config.json counts other layers than the file holds",
-        "vLLM leaves layers that are only in the config uninitialised. The count of the file is written",
+        "config.json counts other layers or heads than the file holds",
+        "vLLM leaves what is only in the config uninitialised. The count of the file is written",
         "Nothing, if the file is complete",
     ),
     warning(
@@ -77,11 +77,11 @@ RULES = (
         "In a unified directory ids count inputs of layers; ids copied from such a trainer select the state before",
         "Measure the acceptance, or give the ids with --aux-layer-ids",
     ),
-    error(
+    note(
         "aux-layer-ids-need-verifier",
         "The layer ids depend on the verifier, which was not given",
         "Without ids servers take the default of the verifier at hand, which need not be what was trained",
-        "Name the verifier with --verifier",
+        "Nothing yet: `convert` takes them from the verifier. To have them checked too, name it with --verifier",
     ),
     error(
         "flag-contradicts-dialect",

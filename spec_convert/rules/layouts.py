@@ -36,6 +36,12 @@ RULES = (
         "Report it to the plugin's author, or leave it out with SPEC_CONVERT_DISABLE",
     ),
     error(
+        "plugin-bug",
+        "The plugin that knows the format broke while it looked at the checkpoint",
+        "Nothing is known about the checkpoint: it is the plugin that failed, not the draft",
+        "Report it to the plugin's author, with the traceback that SPEC_CONVERT_DEBUG=1 shows",
+    ),
+    error(
         "unclaimed-tensor",
         "A tensor in the file has no place in the format",
         "Leaving it out without a word would compute another function: that is how fusion biases get lost",

@@ -49,8 +49,8 @@ RULES = (
     ),
     error(
         "level-not-reached",
-        "A level was not looked at, or only in part, because of errors that were set aside",
-        "Errors end the look: what stands behind them is unknown, and a report without them would read as clean",
+        "A level was not looked at, or only in part, and no error that counts says why",
+        "What was not looked at is unknown, and the report would read as clean",
         "Mend the errors that `--ignore`, `--select` or `severity` sets aside, or ask for a level that can be reached",
     ),
 )

@@ -26,6 +26,12 @@ RULES = (
         AGAIN,
     ),
     error(
+        "obeyed-by-servers",
+        "A key of the layer config changes what vLLM computes, or whether it starts",
+        "vLLM takes transformer_layer_config for the draft's whole config, and reads more of it than is meant there",
+        "Take the key out if the training did not use it; if it did, no server computes this draft",
+    ),
+    error(
         "aux-count",
         "The config does not say how many verifier states fc fuses, or gives another number",
         "vLLM sizes fc by `num_aux_hidden_states` in transformer_layer_config, and takes 3 when it is not there",

@@ -7,7 +7,7 @@ from spec_convert.rules.entry import error, note, warning
 RULES = (
     error(
         "all-zero",
-        "A matrix holds nothing but zeros",
+        "A matrix or a norm holds nothing but zeros",
         "It switches off what it is part of: a download with a hole, or a tensor that was made and never loaded",
         "Download the file again and compare its sha256; if it is whole, take another checkpoint of this run",
     ),

@@ -94,6 +94,36 @@ def test_every_renderer_speaks_on_stdout_only(cli: Any, eagle: Any, renderer: st
     assert "unknown-format" in ran.out
 
 
+def test_one_look_is_told_in_as_many_forms_as_wanted(cli: Any, eagle: Any, tmp_path: Path) -> None:
+    draft = eagle()
+    del draft.tensors["fc.weight"]
+    logs = [tmp_path / "logs" / name for name in ("found.sarif", "found.xml")]
+    ran = cli("validate", draft.write(), "--output", f"sarif={logs[0]}", "--output", f"junit={logs[1]}")
+    assert ran.code == 1
+    assert all("unknown-format" in text for text in (ran.out, *(log.read_text() for log in logs)))
+
+
+@pytest.mark.parametrize("output", ["sarif", "sarif=", "yaml=file", "=file"])
+def test_an_output_that_names_no_form_or_no_file_is_refused(cli: Any, unified: Path, output: str) -> None:
+    ran = cli("validate", unified, "--output", output)
+    assert ran.code == 2
+    assert "FORMAT=FILE" in ran.err
+
+
+def test_an_output_that_cannot_be_written_is_told(cli: Any, unified: Path) -> None:
+    ran = cli("validate", unified, "--output", f"json={unified}")
+    assert ran.code == 2
+    assert f"cannot write {unified}: Is a directory" in ran.err
+
+
+def test_warnings_are_errors_in_every_form_when_that_is_asked_for(cli: Any, eagle: Any) -> None:
+    draft = eagle(num_hidden_layers=7).write()
+    assert cli("validate", draft).code == 0
+    ran = cli("validate", draft, "--strict", "--format", "junit")
+    assert ran.code == 1
+    assert "<failure" in ran.out
+
+
 def test_github_also_writes_the_step_summary(
     cli: Any, unified: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,13 +179,6 @@ def test_the_authors_take_three_states_of_few_verifiers(eagle3: Make, make_verif
     assert "it runs no verifier of the architecture Qwen2ForCausalLM" in reason(unified, "safeai")
 
 
-@pytest.mark.parametrize("target", ["vllm", "sglang"])
-@pytest.mark.parametrize("kind", ["eagle", "eagle3"])
-def test_servers_know_one_activation(kind: str, target: str, request: pytest.FixtureRequest) -> None:
-    unified = request.getfixturevalue(kind)(hidden_act="gelu").convert().output
-    assert "no activation but silu" in reason(unified, target)
-
-
 def test_eagle3_needs_no_export_to_the_library(eagle3: Make) -> None:
     unified = eagle3().convert().output
     with pytest.raises(UsageError, match=r"reads .* as it is"):

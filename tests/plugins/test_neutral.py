@@ -23,6 +23,12 @@ def test_what_no_server_of_the_unified_draft_would_compute_is_refused(eagle: Mak
     assert "remove it" in refused.hint
 
 
+@pytest.mark.parametrize("kind", ["eagle", "eagle3"])
+def test_an_activation_that_no_server_has_is_refused(kind: str, request: pytest.FixtureRequest) -> None:
+    refused = request.getfixturevalue(kind)(hidden_act="gelu").refusal()["not-representable"]
+    assert "none but silu" in refused.message
+
+
 def test_eagle3_is_held_to_the_same(eagle3: Make) -> None:
     assert "partial_rotary_factor" in eagle3(partial_rotary_factor=0.25).refusal()["not-representable"].message
 

@@ -16,10 +16,6 @@ AREA_OF = {rule.code: area.__name__.rpartition(".")[2] for area in AREAS for rul
 TRIGGERS: dict[str, Triggers] = {
     area: import_module(f".triggers_{area}", __package__).TRIGGERS for area in sorted(set(AREA_OF.values()))
 }
-# What `validate` calls less than the catalogue does.
-LOWERED = {
-    "aux-layer-ids-need-verifier": Level.NOTE,  # only a conversion needs the ids, and it never goes without a verifier
-}
 EVERY_RULE = pytest.mark.parametrize("code", RULES)
 
 
@@ -41,7 +37,7 @@ def test_what_is_broken_is_found(code: str, make: Make) -> None:
     seen = [finding for finding in findings if finding.rule == code]
     assert seen, f"found instead: {[(f.rule, f.where, f.message) for f in findings]}"
     for finding in seen:
-        assert finding.level is LOWERED.get(code, RULES[code].level)
+        assert finding.level is RULES[code].level
         assert finding.where
         assert finding.message
         assert is_well_written(finding.hint)

@@ -42,6 +42,15 @@ def a_draft_that_is_always_wrong(make: Make, broken: bool) -> Findings:
     return at_work(repeating(make.eagle(), -1.0 if broken else 1.0), monotonous(make.talking()))
 
 
+@TRIGGERS.rule("not-evaluated")
+def a_verifier_without_its_tokenizer(make: Make, broken: bool) -> Findings:
+    draft, verifier = repeating(make.eagle()), monotonous(make.talking())
+    if broken:
+        for file in verifier.glob("tokenizer*"):
+            file.unlink()
+    return at_work(draft, verifier)
+
+
 @TRIGGERS.rule("acceptance-measured")
 def a_draft_that_was_put_to_work(make: Make, broken: bool) -> Findings:
     draft, verifier = repeating(make.eagle()), monotonous(make.talking())

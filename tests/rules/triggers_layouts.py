@@ -12,6 +12,7 @@ TWIN = 'replace(EAGLE, name="twin")'
 STRANGER = (
     'replace(EAGLE, name="stranger", recognise=lambda _: weigh(required={"weights": True}, supporting={"": False}))'
 )
+BUGGY = 'replace(EAGLE, name="buggy", layout=lambda *_: 1 / 0, recognise=lambda _: weigh(required={"": True}))'
 FAILING = 'replace(EAGLE, name="failing", recognise=lambda checkpoint: checkpoint.no_such_thing)'
 
 
@@ -47,6 +48,13 @@ def a_stranger_that_is_less_sure(make: Make, broken: bool) -> Findings:
 @TRIGGERS.rule("plugin-failed")
 def a_format_that_raises(make: Make, broken: bool) -> Findings:
     make.plugin(FAILING if broken else STRANGER.replace("True", "False"))
+    return validate(make.eagle())
+
+
+@TRIGGERS.rule("plugin-bug")
+def a_format_that_breaks_later(make: Make, broken: bool) -> Findings:
+    if broken:
+        make.plugin(BUGGY)
     return validate(make.eagle())
 
 

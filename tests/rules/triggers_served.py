@@ -44,6 +44,11 @@ def a_layer_that_is_not_in_the_file(make: Make, broken: bool) -> Findings:
     return directory(make, f"{LAYER}.num_hidden_layers", 2, broken)
 
 
+@TRIGGERS.rule("obeyed-by-servers")
+def attention_that_looks_ahead(make: Make, broken: bool) -> Findings:
+    return directory(make, f"{LAYER}.is_causal", False, broken)
+
+
 @TRIGGERS.rule("aux-count")
 def four_states_and_no_word_of_it(make: Make, broken: bool) -> Findings:
     folder = unified(make.eagle3(states=4, **{IDS: [1, 3, 5, 7]}))
