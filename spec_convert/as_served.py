@@ -17,7 +17,7 @@ from spec_convert.config_as_served import HINT, LAYER, LAYERS, MODEL, TOP, confi
 from spec_convert.containers.refusal import few
 from spec_convert.findings import Finding
 from spec_convert.operations import COPY, Cast, Membership, OffsetsFromAbsolute
-from spec_convert.plan import Plan, make_plan
+from spec_convert.plan import Plan, make_plan, with_any_layer_ids
 from spec_convert.rules import found
 from spec_convert.server_defaults import AUX_IDS
 
@@ -27,7 +27,6 @@ REPAIRED = frozenset({
     "layer-count-differs", "head-dim-differs", "d2t-absolute", "t2d-rebuilt", "positions-extended",
     "aux-layer-ids-need-verifier",
 })  # fmt: skip
-MOST_STATES = 1000  # no verifier has as many layers
 # Facts that only a verifier or the user can tell, or that cannot be meant: rules of their own ask for them.
 UNTOLD = {
     "aux-layer-ids-need-verifier": AUX_IDS,
@@ -71,12 +70,9 @@ def _meant(plan: Plan, config: Mapping[str, Any]) -> tuple[Mapping[str, Any] | N
     untold = {UNTOLD[finding.rule] for finding in plan.findings if finding.rule in UNTOLD}
     if plan.config is not None or not untold or config.get("speculators_model_type") != "eagle3":
         return plan.config, set()
-    request = replace(plan.request, norm_before_residual=False)
     if AUX_IDS in untold:
-        _, fused = plan.detection.checkpoint.shape("fc.weight") or (0, 0)
-        states = fused // (config.get("target_hidden_size") or config[LAYERS]["hidden_size"])
-        request = replace(request, aux_layer_ids=tuple(range(min(states, MOST_STATES))))
-    return make_plan(plan.detection, request).config, untold
+        return with_any_layer_ids(plan, norm_before_residual=False).config, untold
+    return make_plan(plan.detection, replace(plan.request, norm_before_residual=False)).config, untold
 
 
 def _misleading(config: Mapping[str, Any], meant: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ class Detection:
     evidence: Evidence
     asked: Mapping[str, Evidence]
     strangers: Mapping[str, str]  # formats of other providers that claim the checkpoint too, and who brings them
+    silent: tuple[Finding, ...]  # formats that could not be asked
 
     @property
     def format(self) -> str:
@@ -41,15 +42,14 @@ class Detection:
     def findings(self) -> list[Finding]:
         """What is odd about the detection itself: a format taken by force, a plugin that could not be asked."""
         where = self.checkpoint.source
-        broken = [(name, said.failure) for name, said in sorted(self.asked.items()) if said.failure]
-        odd = [found("plugin-failed", where=where, message=f"`{name}` could not look: {why}") for name, why in broken]
+        odd = list(self.silent)
         if not self.confidence:
             against = "; ".join(self.evidence.against)
             odd.append(found("format-forced", where=where, message=f"`{self.format}` fails on: {against}"))
         ours = f"`{self.format}` (from {self.provider})"
         return odd + [
             found(
-                "also-claimed", where=where, hint=f"`--format {name}` takes it, if that is what the checkpoint is",
+                "also-claimed", where=where, hint=f"if that is what the checkpoint is: {_by_force(name)}",
                 message=f"taken for {ours}; `{name}` (from {provider}) claims it too, with less evidence",
             )
             for name, provider in self.strangers.items()
@@ -88,20 +88,21 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     """The format of an opened checkpoint. ``forced`` names the format to take whatever the evidence says."""
     known = among or registry()
     if forced is not None:
-        asked = {forced: _ask(known[forced], known.provider(forced), checkpoint)}
+        asked = {forced: ask(known[forced], known.provider(forced), checkpoint)}
         return _detection(checkpoint, forced, asked, known)
-    asked = {name: _ask(fmt, known.provider(name), checkpoint) for name, fmt in known.formats.items()}
+    asked = {name: ask(fmt, known.provider(name), checkpoint) for name, fmt in known.formats.items()}
     ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
     if not ranked or not asked[ranked[0]].confidence:
-        raise Refused([_unknown(checkpoint, asked, known)])
+        raise Refused([_unknown(checkpoint, asked, known), *_silent(checkpoint, asked, known)])
     winner = ranked[0]
     rivals = [name for name in ranked if asked[name].confidence == asked[winner].confidence]
     if len(rivals) > 1:
-        raise Refused([_contested(checkpoint, rivals, known)])
+        raise Refused([_contested(checkpoint, rivals, known), *_silent(checkpoint, asked, known)])
     return _detection(checkpoint, winner, asked, known)
 
 
-def _ask(fmt: Format, provider: str, checkpoint: Checkpoint) -> Evidence:
+def ask(fmt: Format, provider: str, checkpoint: Checkpoint) -> Evidence:
+    """What one format says of a checkpoint. One that cannot answer is `failed`, with the reason."""
     try:
         said = _sound(fmt.recognise(checkpoint))
     except (Exception, SystemExit) as reason:  # a plugin may raise anything at all: it is left out, a finding says why
@@ -128,7 +129,24 @@ def _detection(checkpoint: Checkpoint, name: str, asked: Mapping[str, Evidence],
     return Detection(
         checkpoint=checkpoint, winner=known[name], provider=provider, evidence=asked[name], asked=asked,
         strangers={other: brings for other, brings in others.items() if brings != provider},
+        silent=tuple(_silent(checkpoint, asked, known)),
     )  # fmt: skip
+
+
+def _silent(checkpoint: Checkpoint, asked: Mapping[str, Evidence], known: Registry) -> list[Finding]:
+    """The formats that could not be asked: the right one may be among them."""
+    return [
+        found(
+            "plugin-failed", where=checkpoint.source,
+            message=f"`{name}` (from {known.provider(name)}) could not look: {said.failure}",
+        )
+        for name, said in sorted(asked.items())
+        if said.failure
+    ]  # fmt: skip
+
+
+def _by_force(name: str) -> str:
+    return f"`spec-convert convert … --format {name}`"
 
 
 def _unknown(checkpoint: Checkpoint, asked: Mapping[str, Evidence], known: Registry) -> Finding:
@@ -147,7 +165,7 @@ def _unknown(checkpoint: Checkpoint, asked: Mapping[str, Evidence], known: Regis
     return found(
         "unknown-format", where=checkpoint.source,
         message=f"no known format fits; seen: {seen}; the nearest is `{nearest}`, which fails on: {why}",
-        hint=f"if it is one, say so with `--format {nearest}`; `spec-convert formats` lists what is known",
+        hint=f"if it is one, say so: {_by_force(nearest)}; `spec-convert formats` lists what is known",
     )  # fmt: skip
 
 
@@ -155,5 +173,5 @@ def _contested(checkpoint: Checkpoint, rivals: list[str], known: Registry) -> Fi
     claims = " and ".join(f"`{name}` (from {known.provider(name)})" for name in rivals)
     return found(
         "two-formats", where=checkpoint.source, message=f"equally well claimed by {claims}",
-        hint=f"settle it with `--format {rivals[0]}`, or switch one plugin off with SPEC_CONVERT_DISABLE",
+        hint=f"settle it with {_by_force(rivals[0])}, or switch one plugin off with SPEC_CONVERT_DISABLE",
     )  # fmt: skip

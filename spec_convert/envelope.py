@@ -26,14 +26,15 @@ def envelope(  # noqa: PLR0913  the facts of the envelope, each by name
     architecture: str,
     width: int,
     proposed: int = PROPOSED_TOKENS,
+    besides: Collection[str] = VOCABULARY_MAPS,
 ) -> tuple[dict[str, Any], list[Finding]]:
     """The fields of `unified.Envelope`, and what there is to say. The sizes must have a ``vocabulary``.
 
     ``width``: of the verifier's states. ``proposed``: how many tokens, unless the user says, or a directory that is
-    unified already.
+    unified already. ``besides``: unified tensors that are no weights and may be whole numbers.
     """
-    dtype = dtype_of(draft)
-    findings = [*_dtype_finding(facts, dtype), *_mixed_dtypes(draft), *verifier_findings(draft, width)]
+    dtype = dtype_of(draft, besides)
+    findings = [*_dtype_finding(facts, dtype), *_mixed_dtypes(draft, besides), *verifier_findings(draft, width)]
     verifier, asked, said = draft.request.verifier, draft.request.speculative_tokens, _said_tokens(draft)
     method = {
         "proposal_type": "greedy",
@@ -68,7 +69,7 @@ def _said_tokens(draft: Draft) -> Any:
     return first.get("speculative_tokens") if isinstance(first, dict) else None
 
 
-def dtype_of(draft: Draft, *, besides: Collection[str] = VOCABULARY_MAPS) -> str:
+def dtype_of(draft: Draft, besides: Collection[str]) -> str:
     """The dtype that most of the draft's numbers have, as the file declares it (config.json is known to lie).
 
     Raises Refused when a weight, any tensor ``besides`` these, is no float: quantised drafts have no unified form.
@@ -93,11 +94,11 @@ def _dtype_finding(facts: Facts, dtype: str) -> list[Finding]:
     return [found("dtype-differs", where=facts.where, message=message)]
 
 
-def _mixed_dtypes(draft: Draft) -> list[Finding]:
+def _mixed_dtypes(draft: Draft, besides: Collection[str]) -> list[Finding]:
     """A note on the dtypes that the fewest weights have, unless all are cast to one."""
     groups: dict[str, list[str]] = {}
     for name, header in sorted(draft.mapped.targets.items()):
-        if name not in VOCABULARY_MAPS:
+        if name not in besides:
             groups.setdefault(DTYPE_NAMES[header.dtype], []).append(name)
     if len(groups) < 2 or draft.request.dtype is not None:
         return []

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spec_convert.detection import recognise
+from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
-from spec_convert.formats import Format
 from spec_convert.models.errors import DraftError
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan
 from spec_convert.rules import found
+from spec_convert.third_party import own_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def require_forward(folder: Path) -> None:
     detection = recognise(open_checkpoint(folder))
     checkpoint = detection.checkpoint
     tensors = {name: read_torch(checkpoint, name, torch.float32) for name in checkpoint}
-    if findings := _run(detection.winner, checkpoint.config or {}, tensors):
+    if findings := _run(detection, checkpoint.config or {}, tensors):
         raise Refused(findings)
 
 
@@ -51,18 +51,18 @@ def forward_findings(plan: Plan) -> list[Finding]:
         for name, array in plan.compute(step).items()
     }
     assert plan.config is not None, "the caller looks at the findings first"
-    return _run(plan.detection.winner, plan.config, tensors)
+    return _run(plan.detection, plan.config, tensors)
 
 
-def _run(fmt: Format, config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> list[Finding]:
+def _run(detection: Detection, config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> list[Finding]:
     import torch
 
-    where, own = "model.safetensors", fmt.own_type
+    where, own = "model.safetensors", detection.winner.own_type
 
     def trial() -> Tensor:
         random = torch.Generator().manual_seed(0)
         if own is not None:
-            return own.trial(own.config().model_validate(config), tensors, random)
+            return own.trial(own_model(own, config, detection.provider)[0], tensors, random)
         return _trial(config, tensors, random)
 
     try:

@@ -1,4 +1,4 @@
-"""The closed set of things that can be done to tensors on the way: each with its shape law and its inverse.
+"""What can be done to tensors on the way: each operation with its shape law and its inverse.
 
 Everything works on raw little-endian arrays: bfloat16 travels as its 16 bits (see `bytes.py`), so that no operation
 needs torch and none rounds by accident.

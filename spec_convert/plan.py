@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.detection import Detection
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding, errors
-from spec_convert.formats import ALWAYS_HEEDED, Draft, Format, Request
+from spec_convert.formats import ALWAYS_HEEDED, Draft, Request
 from spec_convert.mapping import Mapped, Step, apply
 from spec_convert.operations import COPY, Cast, Header
 from spec_convert.rules import found
+from spec_convert.shapes import Known
 from spec_convert.tensor import BITS, FLOATS, Tensor
+from spec_convert.third_party import own_model
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+MOST_STATES = 1000  # of its verifier that a draft can fuse: none has as many layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class Plan:
     dropped: Mapping[str, str]
     config: Mapping[str, Any] | None
     findings: tuple[Finding, ...]
+    sizes: Mapping[str, Known] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, Header]:
@@ -98,12 +104,23 @@ def make_plan(detection: Detection, request: Request) -> Plan:
         findings += described.findings
         config = described.config
     if config is not None:
-        config, invalid = _checked(config, fmt)
+        config, invalid = _checked(config, detection)
         findings += invalid
     return Plan(
         detection=detection, request=request, steps=cast_steps(mapped, request.dtype), dropped=mapped.dropped,
-        config=config, findings=tuple(findings),
+        config=config, findings=tuple(findings), sizes=mapped.sizes,
     )  # fmt: skip
+
+
+def with_any_layer_ids(plan: Plan, **flags: Any) -> Plan:
+    """The plan that any layer ids, and these flags, would make: all else about a draft is the same whatever they are.
+
+    For drafts whose ids depend on a verifier that nobody named. Only their number must be right: tables call it `aux`.
+    """
+    states = plan.sizes.get("aux")
+    if states is None or states.value > MOST_STATES:
+        return plan
+    return make_plan(plan.detection, replace(plan.request, aux_layer_ids=tuple(range(states.value)), **flags))
 
 
 def _ignored_flags(detection: Detection, request: Request) -> list[Finding]:
@@ -114,19 +131,20 @@ def _ignored_flags(detection: Detection, request: Request) -> list[Finding]:
     ]
 
 
-def _checked(config: Mapping[str, Any], fmt: Format) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+def _checked(config: Mapping[str, Any], detection: Detection) -> tuple[Mapping[str, Any] | None, list[Finding]]:
     """The config as its model writes it, or one finding for each field that is not what the model allows."""
     from pydantic import ValidationError
 
     from spec_convert.unified import UNIFIED
 
+    own = detection.winner.own_type
     try:
-        if fmt.own_type is not None:
-            return fmt.own_type.config().model_validate(config).model_dump(mode="json"), []
+        if own is not None:
+            return own_model(own, config, detection.provider)[1], []
         return UNIFIED.validate_python(config).model_dump(mode="json"), []
     except ValidationError as invalid:
         # Without a type of its own, the first part of a place is only the model that pydantic tried.
-        model = 0 if fmt.own_type is not None else 1
+        model = 0 if own is not None else 1
         places = [(".".join(map(str, problem["loc"][model:])), problem["msg"]) for problem in invalid.errors()]
         return None, [found("config-invalid", where=place or "config.json", message=words) for place, words in places]
 

@@ -148,10 +148,10 @@ class Registry:
         return formats, "spec_convert_commands" in hooks
 
     def _refuse_double_types(self, formats: Iterable[Format]) -> None:
-        """A unified type has one model. Formats of several plugins may produce it by the very same `UnifiedType`."""
+        """A unified type has one model. Formats of several plugins may produce it by equal `UnifiedType`s."""
         types = dict(self._types)
         for fmt in formats:
-            if types.setdefault(fmt.produces, fmt.own_type) is not fmt.own_type:
+            if types.setdefault(fmt.produces, fmt.own_type) != fmt.own_type:
                 message = f"`{fmt.name}` describes the unified type `{fmt.produces}`, which another format does already"
                 raise ValueError(f"{message}, in other words")
 

@@ -47,11 +47,11 @@ def taken_at_top(kind: str, layer: Mapping[str, Any]) -> dict[str, Any]:
 def taken_in_layer(kind: str, layer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The same for `transformer_layer_config`. Null is read as a value where that makes a difference."""
     hidden, heads = layer.get("hidden_size"), layer.get("num_attention_heads")
-    sized = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
+    split = isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and hidden // heads
     taken = UNREAD | {
         "model_type": Absent.REQUIRED if "model_type" in layer else "llama",
         "num_key_value_heads": Absent.REQUIRED if "num_key_value_heads" in layer else heads,
-        "head_dim": hidden // heads if sized else Absent.REQUIRED,
+        "head_dim": split or Absent.REQUIRED,
         "attention_bias": False,
         "mlp_bias": False,
         "qkv_bias": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from spec_convert.errors import Refused, Unreadable, UsageError
 from spec_convert.findings import Checked, Depth, Finding, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
-from spec_convert.plan import Plan, make_plan
+from spec_convert.plan import make_plan, with_any_layer_ids
 from spec_convert.selection import Selection, apply
 from spec_convert.third_party import PluginFailed
 from spec_convert.verifier import Verifier, open_verifier
@@ -24,8 +24,6 @@ from spec_convert.weights import weight_findings
 if TYPE_CHECKING:
     from spec_convert.evaluation.measured import Engine
     from spec_convert.evaluation.prompt import Prompt
-
-MOST_STATES = 16  # of the verifier that one draft fuses; published drafts fuse up to five
 
 
 def validate(  # noqa: PLR0913  the contract of the command line, flag by flag
@@ -113,7 +111,7 @@ class _Look:
         verifier = self.verifier or (choose_verifier(detection, None) if self.exam else None)
         plan = make_plan(detection, Request(verifier=verifier))
         findings = plan.findings
-        runs = plan if plan.config is not None or errors(findings) else _with_any_layer_ids(plan)
+        runs = plan if plan.config is not None or errors(findings) else with_any_layer_ids(plan)
         whole = runs.config is not None
         if detection.winner.is_unified(detection.checkpoint):
             findings = (*unrepaired(findings), *served_findings(plan))
@@ -137,18 +135,6 @@ class _Look:
     def _ends(self, found: list[Finding]) -> bool:
         """Whether an error was found that nobody set aside."""
         return any(not self.selection.sets_aside(finding) for finding in errors(found))
-
-
-def _with_any_layer_ids(plan: Plan) -> Plan:
-    """The plan as it is with a verifier: whichever of its states a draft fuses, all else about the draft is the same.
-
-    Only how many there are is known to the draft, and which number it is to its format.
-    """
-    stood_in = (
-        make_plan(plan.detection, replace(plan.request, aux_layer_ids=tuple(range(states))))
-        for states in range(1, MOST_STATES + 1)
-    )
-    return next((complete for complete in stood_in if complete.config is not None), plan)
 
 
 def _first_missed(reached: Depth | None, wanted: Depth) -> Depth | None:

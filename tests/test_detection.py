@@ -85,7 +85,7 @@ def test_two_that_fit_equally_well_are_refused_naming_who_brought_them(checkpoin
     assert finding.rule == "two-formats"
     assert "`mine` (from acme_package) and `theirs` (from umbrella_package)" in finding.message
     assert "`other`" not in finding.message
-    assert "--format mine" in finding.hint
+    assert "`spec-convert convert … --format mine`" in finding.hint
 
 
 def test_a_stranger_is_told_what_was_seen_and_why_the_nearest_lost(checkpoint: Checkpoint, registry: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_stranger_is_told_what_was_seen_and_why_the_nearest_lost(checkpoint: C
     assert "architecture SomebodysDraft" in finding.message
     assert "blocks.0.w, blocks.1.w, blocks.2.w, blocks.3.w, … (6 tensors)" in finding.message
     assert "the nearest is `near`, which fails on: not: a norm" in finding.message
-    assert "--format near" in finding.hint
+    assert "`spec-convert convert … --format near`" in finding.hint
 
 
 def test_without_any_format_installed_it_says_so(checkpoint: Checkpoint, registry: Any) -> None:
@@ -155,7 +155,19 @@ def test_a_format_that_cannot_be_asked_is_left_out_and_named(checkpoint: Checkpo
     assert detection.format == "good"
     (finding,) = detection.findings
     assert (finding.rule, finding.level) == ("plugin-failed", "warning")
-    assert finding.message == "`broken` could not look: KeyError: 'a bug of theirs'"
+    assert finding.message == "`broken` (from broken_package) could not look: KeyError: 'a bug of theirs'"
+
+
+def test_it_is_also_named_when_nobody_fits_or_several_do(checkpoint: Checkpoint, registry: Any) -> None:
+    """The right format may be the one that failed."""
+    fits, not_ = weigh(required={"a sign": True}), weigh(required={"a sign": False})
+    for rule, others in {
+        "unknown-format": {"acme": Provider(far=not_)},
+        "two-formats": {"acme": Provider(one=fits), "other": Provider(two=fits)},
+    }.items():
+        with pytest.raises(Refused) as refused:
+            recognise(checkpoint, among=registry(broken=Broken(), **others))
+        assert [finding.rule for finding in refused.value.findings] == [rule, "plugin-failed"]
 
 
 class Broken(Provider):

@@ -20,12 +20,11 @@ from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
 from spec_convert.operations import Header
 from spec_convert.plan import make_plan
-from spec_convert.registry import registry
 from spec_convert.testing import tiny_checkpoint, tiny_verifier
 from spec_convert.verifier import open_verifier
 from spec_convert.writer import header_bytes
 
-FORMATS = sorted(name for name, fmt in registry().formats.items() if fmt.example)
+from .tiny import BUILT_IN
 
 
 def bounded(examples: int) -> settings:
@@ -76,7 +75,7 @@ def in_words(findings: tuple[Finding, ...], *levels: Level) -> list[str]:
     return [f"{f.rule}: {f.where}: {f.message}" for f in findings if f.level in levels]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", BUILT_IN)
 @bounded(5)
 @given(data=st.data(), chosen=sizes())
 def test_a_plan_does_not_depend_on_the_order_of_the_tensors(
@@ -90,7 +89,7 @@ def test_a_plan_does_not_depend_on_the_order_of_the_tensors(
         assert make_plan(recognise(shuffled), request).to_json() == make_plan(recognise(checkpoint), request).to_json()
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", BUILT_IN)
 @bounded(5)
 @given(chosen=sizes(), dtype=st.sampled_from(["F32", "F16", "BF16", "F64"]))
 def test_what_is_made_of_a_valid_checkpoint_is_valid_and_computes(
@@ -107,13 +106,13 @@ def test_what_is_made_of_a_valid_checkpoint_is_valid_and_computes(
 Contents = dict[str, tuple[Header, bytes]]
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=BUILT_IN)
 def unified(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = pair(tmp_path_factory.mktemp("converted"), request.param, layers=2)
     return made.converted()
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=BUILT_IN)
 def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pair(tmp_path_factory.mktemp("native"), request.param, layers=2).draft
 

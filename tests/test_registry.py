@@ -15,6 +15,7 @@ from spec_convert import registry as door
 from spec_convert.detection import recognise
 from spec_convert.errors import Refused, UsageError
 from spec_convert.formats import Request
+from spec_convert.forward import forward_findings
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import make_plan
 from spec_convert.plugins.eagle import EAGLE
@@ -90,6 +91,12 @@ def rows(*entry_points: EntryPoint, disabled: str = "") -> dict[str, Plugin]:
         (MARK + "@hookimpl\ndef spec_convert_formats(): pass", "TypeError"),
         (changed("flags=['dtype']"), "TypeError: flags of format `good` is ['dtype'], not of type Set"),
         (changed("describe=None"), "TypeError: describe of format `good` is None, not a function"),
+        (changed("flags=frozenset({'layer_norms'})"), "heeds the flag `layer_norms`, which is no field of Request"),
+        (changed("tables={'': [1]}"), "tables[''] of format `good` is [1], not of type TensorMap"),
+        (changed("exports=(1,)"), "one of the exports of format `good` is 1, not of type Export"),
+        (changed("example=1"), "example of format `good` is 1, not a function"),
+        (changed("own_type='medusa'"), "own_type of format `good` is 'medusa', not of type UnifiedType"),
+        (changed("own_type=replace(TYPE, trial=1)"), "trial of the own_type of format `good` is 1, not a function"),
         (changed("own_type=TYPE"), "`good` produces `eagle`, but its own_type is called `medusa`"),
         (
             changed("own_type=TYPE, produces='medusa'")
@@ -186,13 +193,13 @@ def test_a_third_party_cannot_push_a_built_in_aside(install: Install, monkeypatc
     assert {row.name for row in registry.plugins if row.error} == {"aaa"}
 
 
-def test_two_plugins_may_produce_one_type_by_the_same_description_only(install: Install) -> None:
+def test_two_plugins_may_produce_one_type_by_equal_descriptions_only(install: Install) -> None:
     owner = install(changed("own_type=TYPE, produces='medusa'"), name="owner")
-    friend = f"from {owner.value} import TYPE\n" + changed("own_type=TYPE, produces='medusa'").replace("good", "friend")
-    rival = changed("own_type=TYPE, produces='medusa'").replace("good", "rival")
+    friend = changed("own_type=TYPE, produces='medusa'").replace("good", "friend")
+    rival = changed("own_type=TYPE, produces='medusa'").replace("good", "rival").replace("config=dict", "config=set")
     registry = Registry([
         owner,
-        install(friend.replace('TYPE = UnifiedType(name="medusa", config=dict, trial=print)', ""), name="friend"),
+        install(friend, name="friend"),
         install(rival, name="rival"),
     ])  # fmt: skip
     assert {row.name: bool(row.error) for row in registry.plugins} == {"owner": False, "friend": False, "rival": True}
@@ -211,10 +218,77 @@ def test_a_bug_in_a_format_is_told_as_its_providers(install: Install, eagle: Any
     assert isinstance(failed.value.__cause__, ZeroDivisionError)
 
 
-def test_so_is_an_answer_of_another_kind(install: Install, eagle: Any) -> None:
-    registry = Registry([install(changed("layout=lambda *_: None"))])
-    with pytest.raises(PluginFailed, match=r"`layout` of format `good` .* it returned NoneType, not Layout"):
-        make_plan(recognise(open_checkpoint(eagle().write()), among=registry), Request())
+LAID = "lambda *given: replace(EAGLE.layout(*given), {})"
+DESCRIBED = "lambda *given: replace(EAGLE.describe(*given), {})"
+
+
+@pytest.mark.parametrize(
+    ("field", "answer", "returned"),
+    [
+        ("layout", "lambda *_: None", "NoneType, not Layout"),
+        ("layout", LAID.format("table=[1]"), "a `table` that is list, not TensorMap"),
+        ("layout", LAID.format("sizes={'hidden': 16}"), "`sizes` whose `hidden` is int, not Known"),
+        ("layout", LAID.format("findings=('odd',)"), "`findings` of which one is str, not Finding"),
+        ("describe", "lambda *_: {}", "dict, not Described"),
+        ("describe", DESCRIBED.format("findings=('odd',)"), "`findings` of which one is str, not Finding"),
+        ("describe", DESCRIBED.format("config=[1]"), "a `config` that is list, not Mapping"),
+        ("describe", DESCRIBED.format("config=None"), "no `config`, and no error finding that says why"),
+        ("features", "lambda *_: []", "list, not Mapping"),
+        ("is_unified", "lambda *_: 1", "int, not bool"),
+    ],
+)
+def test_so_is_an_answer_of_another_kind(install: Install, eagle: Any, field: str, answer: str, returned: str) -> None:
+    registry = Registry([install(changed(f"{field}={answer}"))])
+    detection = recognise(open_checkpoint(eagle().write()), among=registry)
+    with pytest.raises(PluginFailed) as failed:
+        (make_plan(detection, Request()), detection.features, detection.winner.is_unified(detection.checkpoint))
+    assert failed.value.message.startswith(f"`{field}` of format `good` (from ")
+    assert failed.value.message.endswith(f" it returned {returned}")
+
+
+MODEL = """
+    from pydantic import BaseModel, model_validator
+
+    class Model(BaseModel):
+        model_config = {"extra": "allow"}
+
+        @model_validator(mode="after")
+        def agree(self):
+            return self.no_such_thing if ASKED else self
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "failure"),
+    [
+        (False, "config=dict", "`own_type.config` of format `good` (from {}) failed: it returned {{}}, not a class"),
+        (True, "config=lambda: Model", "the config model of `eagle` (from {}) failed: AttributeError: "),
+        (False, "config=lambda: Model, trial=lambda *_: {}[1]", "`trial` of format `good` (from {}) failed: KeyError"),
+        (
+            False,
+            "config=lambda: Model, trial=lambda *_: 1",
+            "`trial` of format `good` (from {}) failed: it returned int",
+        ),
+    ],
+)
+def test_so_is_what_is_wrong_with_a_type_of_its_own(
+    install: Install, eagle: Any, asked: bool, own: str, failure: str
+) -> None:
+    own = f"UnifiedType(**dict(name='eagle', config=dict, trial=lambda *_, x: x) | dict({own}))"
+    entry = install(f"ASKED = {asked}\n{dedent(MODEL)}{changed(f'own_type={own}')}")
+    detection = recognise(open_checkpoint(eagle().write()), among=Registry([entry]))
+    with pytest.raises(PluginFailed) as failed:
+        forward_findings(make_plan(detection, Request()))
+    assert failed.value.message.startswith(failure.format(entry.value))
+
+
+def test_a_trial_whose_shapes_do_not_fit_is_a_fault_of_the_checkpoint(install: Install, eagle: Any) -> None:
+    trial = "lambda config, tensors, random: tensors['fc.weight'] @ tensors['fc.weight']"
+    own = f"own_type=UnifiedType(name='eagle', config=lambda: Model, trial={trial})"
+    registry = Registry([install(f"ASKED = False\n{dedent(MODEL)}{changed(own)}")])
+    plan = make_plan(recognise(open_checkpoint(eagle().write()), among=registry), Request())
+    assert [finding.rule for finding in forward_findings(plan)] == ["forward-failed"]
 
 
 def test_what_a_format_refuses_stays_a_refusal(install: Install, eagle: Any) -> None:

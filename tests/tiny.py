@@ -16,8 +16,11 @@ from torch import Tensor
 
 from spec_convert import convert
 from spec_convert.conversion import Conversion
+from spec_convert.documentation import ours
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
+
+BUILT_IN = sorted(ours().formats)
 
 
 @dataclass

@@ -82,10 +82,9 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     """Which table the tensors follow. Only a unified config states sizes: then the tensors must have them."""
     if not is_unified(checkpoint):
         return Layout(table=published(counted(checkpoint)["layers"]), sizes={})
-    facts = Facts.of(checkpoint)
-    stated = facts.require({"hidden_size": int, "vocab_size": int})
-    sizes = {"hidden": stated["hidden_size"], "vocabulary": stated["vocab_size"]}
-    return Layout(table=UNIFIED, sizes={name: Known(size, facts.where) for name, size in sizes.items()})
+    stated = Facts.of(checkpoint).require({"hidden_size": int, "vocab_size": int})
+    hidden, vocabulary = (Known(size, "config.json") for size in stated.values())
+    return Layout(table=UNIFIED, sizes={"hidden": hidden, "vocabulary": vocabulary})
 
 
 def describe(draft: Draft) -> Described:
@@ -106,17 +105,17 @@ def describe(draft: Draft) -> Described:
     return Described(config=base | own, findings=(*findings, *miscounted(facts, said)))
 
 
-def miscounted(facts: Facts, counted: Mapping[str, int]) -> list[Finding]:
+def miscounted(facts: Facts, in_file: Mapping[str, int]) -> list[Finding]:
     return [
         found("layer-count-differs", where=facts.where, message=f"says {key} {facts.get(key)}, the file holds {number}")
-        for key, number in counted.items()
+        for key, number in in_file.items()
         if facts.has(key) and facts.get(key) != number
     ]
 
 
 @cache
 def config_model() -> type[BaseModel]:
-    """In a function, as all slow imports: `spec-convert --help` imports this module, and needs no pydantic."""
+    """What vLLM's own Medusa reads, and the envelope. In a function: `spec-convert --help` needs no pydantic."""
     from typing import Literal
 
     from pydantic import model_validator
@@ -124,8 +123,6 @@ def config_model() -> type[BaseModel]:
     from spec_convert.unified import Envelope, Positive
 
     class MedusaConfig(Envelope):
-        """What vLLM's own Medusa reads (its MedusaConfig has a default for each), and the envelope."""
-
         speculators_model_type: Literal["medusa"]
         model_type: Literal["medusa"]
         num_heads: Positive
@@ -167,6 +164,9 @@ def trial(config: Any, tensors: Mapping[str, torch.Tensor], random: torch.Genera
     return logits(config, tensors, torch.randn(4, config.hidden_size, generator=random))
 
 
+MEDUSA = UnifiedType(name=TYPE, config=config_model, trial=trial)
+
+
 def example(sizes: Sizes) -> Example:
     """What tests are made of: three heads, as the authors publish them."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -192,7 +192,7 @@ def spec_convert_formats() -> list[Format]:
             features=counted,
             layout=layout,
             describe=describe,
-            own_type=UnifiedType(name=TYPE, config=config_model, trial=trial),
+            own_type=MEDUSA,
             is_unified=is_unified,
             example=example,
         )

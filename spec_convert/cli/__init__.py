@@ -42,17 +42,18 @@ class PluginGroup(click.Group):
         super().add_command(cmd, name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        self._ask_plugins()
+        self.ask_plugins()
         return super().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         command = super().get_command(ctx, cmd_name)
         if command is None:
-            self._ask_plugins()
+            self.ask_plugins()
             command = super().get_command(ctx, cmd_name)
         return command
 
-    def _ask_plugins(self) -> None:
+    def ask_plugins(self) -> None:
+        """Let them add their verbs, once: whose verbs cannot be added is known only when that was tried."""
         if not self._asked:
             self._asked = True
             from spec_convert.registry import registry
@@ -98,8 +99,8 @@ def _require_plugins(context: click.Context, parameter: click.Parameter, wanted:
         return
     from spec_convert.registry import DISABLE, registry
 
-    assert isinstance(context.command, click.Group)
-    context.command.list_commands(context)  # a plugin whose verbs cannot be added is known only once that was tried
+    assert isinstance(context.command, PluginGroup)
+    context.command.ask_plugins()
     known = registry()
     problems = [f"the plugin `{plugin.name}` (from {plugin.origin}): {plugin.error}" for plugin in known.unusable]
     if problems:

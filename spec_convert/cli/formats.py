@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,11 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def story(fmt: Format) -> str:
-    """What the module that recognises the format says: `describe` is often another one's."""
-    return (import_module(fmt.recognise.__module__).__doc__ or "").strip()
+    """What the module that recognises the format says: `describe` is often another one's, and `partial` is no story."""
+    asked: Any = fmt.recognise
+    while isinstance(asked, partial):
+        asked = asked.func
+    return (import_module(asked.__module__).__doc__ or "").strip()
 
 
 def table_lines(fmt: Format) -> Iterator[str]:

@@ -18,10 +18,11 @@ def plugins(context: click.Context, as_json: bool) -> Exit:
 
     SPEC_CONVERT_DISABLE=name,name leaves plugins out.
     """
+    from spec_convert.cli import PluginGroup
     from spec_convert.registry import registry
 
-    if isinstance(cli := context.find_root().command, click.Group):
-        cli.list_commands(context)  # a plugin whose verbs cannot be added is known only once that was tried
+    if isinstance(cli := context.find_root().command, PluginGroup):
+        cli.ask_plugins()
     found = registry().plugins
     if as_json:
         show_json([asdict(plugin) for plugin in found])

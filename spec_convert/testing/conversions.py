@@ -58,7 +58,9 @@ class Conversions:
         plan = bench.plan()
         layout = bench.layout(plan)
         if not all(row.via.inverse for row in layout.table if row.targets and not row.derived):
-            return
+            import pytest  # whoever runs a contract has it
+
+            pytest.skip(f"an operation of `{self.format}` has no inverse")
         native = {tensor.name: plan.detection.checkpoint.read(tensor.name) for tensor in plan.used}
         unified = {name: array for step in plan.steps for name, array in plan.compute(step).items()}
         dtypes = {name: header.dtype for name, header in plan.tensors.items()}

@@ -6,13 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from spec_convert.detection import recognise
+from spec_convert.checkpoint import Checkpoint
+from spec_convert.detection import ask, recognise
+from spec_convert.evidence import Evidence
 from spec_convert.example import Example
 from spec_convert.open import open_checkpoint
 from spec_convert.registry import registry
 from spec_convert.tensor_map import Row, TensorMap
 from spec_convert.testing.bench import Bench, bad, what
-from spec_convert.testing.tiny import example_of
+from spec_convert.testing.tiny import example_of, write_example
 
 
 class Descriptions:
@@ -58,9 +60,8 @@ class Descriptions:
 
     def test_it_is_taken_for_this_format_and_for_no_other(self, tmp_path: Path) -> None:
         bench = Bench(self.format, tmp_path)
-        asked = {
-            name: fmt.recognise(open_checkpoint(bench.write())) for name, fmt in sorted(registry().formats.items())
-        }
+        checkpoint = open_checkpoint(bench.write())
+        asked = {name: _said(name, checkpoint) for name in sorted(registry().formats)}
         ours = asked[self.format]
         assert ours.confidence, f"`recognise` does not take the example: it fails on {'; '.join(ours.against)}"
         rivals = [name for name, said in asked.items() if name != self.format and said.confidence >= ours.confidence]
@@ -69,8 +70,23 @@ class Descriptions:
             "tells the formats apart"
         )
 
+    def test_it_leaves_the_example_of_every_other_format_to_its_owner(self, tmp_path: Path) -> None:
+        """An owner that cannot look at its own example is that plugin's fault."""
+        known = registry()
+        for name in sorted(name for name, fmt in known.formats.items() if fmt.example and name != self.format):
+            checkpoint = open_checkpoint(write_example(example_of(name), tmp_path / name))
+            ours, owner = _said(self.format, checkpoint), _said(name, checkpoint)
+            assert not ours.failure, (
+                f"at an example of `{name}` `recognise` fails with {ours.failure}; it sees every checkpoint there is: "
+                "use `Checkpoint.get` and `.shape`, which give None"
+            )
+            assert not owner.confidence or ours.confidence < owner.confidence, (
+                f"the example of `{name}` (from {known.provider(name)}) is claimed as well, with {ours.confidence:g} "
+                f"against {owner.confidence:g}: require in `recognise` what tells the formats apart"
+            )
+
     def test_looking_at_it_raises_nothing_and_claims_no_empty_folder(self, tmp_path: Path) -> None:
-        """`recognise` and `features` see checkpoints of every other format, and without a config.json."""
+        """`recognise` and `features` also see checkpoints without a config.json, and those that hold nothing."""
         bench = Bench(self.format, tmp_path)
         checkpoint = open_checkpoint(bench.write())
         nothing = replace(checkpoint, tensors={}, config=None)
@@ -98,6 +114,8 @@ class Descriptions:
         plan = Bench(self.format, tmp_path).plan()
         assert not bad(plan.findings), f"the example must convert without a word: {bad(plan.findings)}"
         assert plan.config is not None, "`describe` gave no config and no finding that says why"
+        produces, kind = registry()[self.format].produces, plan.config["speculators_model_type"]
+        assert produces in ("", kind), f"the config is of type `{kind}`, but the format `produces` `{produces}`"
 
     def test_its_plan_does_not_depend_on_the_order_of_the_tensors(self, tmp_path: Path) -> None:
         bench = Bench(self.format, tmp_path)
@@ -105,6 +123,11 @@ class Descriptions:
         for order in (sorted(bench.example.shapes), sorted(bench.example.shapes, reverse=True)):
             plan = bench.plan(_ordered(bench.example, order))
             assert what(plan) == usual, "the plan depends on the order of the tensors in the file"
+
+
+def _said(name: str, checkpoint: Checkpoint) -> Evidence:
+    """Asked as detection asks: a plugin that breaks has not answered, and nobody else is to blame."""
+    return ask(registry()[name], registry().provider(name), checkpoint)
 
 
 def _ordered(example: Example, names: list[str]) -> Example:

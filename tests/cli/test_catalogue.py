@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import pytest
 
+from spec_convert.cli.formats import story
 from spec_convert.published import SCHEMAS
 from spec_convert.registry import registry
 from spec_convert.rules import RULES
@@ -29,6 +32,11 @@ def test_each_format_tells_its_story_and_shows_its_tables(cli: Any, name: str) -
     assert answer["story"] in text
     assert set(answer["tables"]) == {title or "tensors" for title in fmt.tables}
     assert all(isinstance(row["source"], list) for table in answer["tables"].values() for row in table)
+
+
+def test_a_format_that_is_recognised_by_a_partial_tells_its_own_story() -> None:
+    eagle = registry()["eagle"]
+    assert story(replace(eagle, recognise=partial(partial(eagle.recognise)))) == story(eagle) != ""
 
 
 def test_formats_as_json_lists_the_same(cli: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,14 +142,12 @@ def test_a_stranger_with_less_evidence_is_a_finding_that_names_both_providers(
     (finding,) = ran.json["findings"]
     assert finding["rule"] == "also-claimed"
     assert "taken for `eagle` (from spec-convert 0.1.0); `eagle-twin` (from acme 1.2) claims it" in finding["message"]
-    assert "--format eagle-twin" in finding["hint"]
+    assert "`spec-convert convert … --format eagle-twin`" in finding["hint"]
     assert process("validate", folder, "--json", **path).json["findings"][0] == finding | {"source": str(folder)}
     assert process("explain", "also-claimed").code == 0
 
 
-@pytest.mark.parametrize(
-    ("verb", "field"), [("detect", "features"), ("convert", "layout"), ("validate", "layout"), ("convert", "describe")]
-)
+@pytest.mark.parametrize(("verb", "field"), [("detect", "features"), ("convert", "layout"), ("convert", "describe")])
 def test_a_bug_of_a_format_is_told_as_its_providers_and_not_as_ours(
     process: Any, plugin: Any, eagle: Any, verb: str, field: str
 ) -> None:
@@ -160,6 +160,20 @@ def test_a_bug_of_a_format_is_told_as_its_providers_and_not_as_ours(
     assert f"error: `{field}` of format `eagle-twin` (from acme 1.2) failed: KeyError: 'x'\n" in ran.err
     assert "  hint: this is a bug of acme 1.2, not of the checkpoint" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_validate_tells_it_of_the_one_checkpoint_and_looks_at_the_others(
+    process: Any, plugin: Any, eagle: Any, mlp: Any, tmp_path: Path
+) -> None:
+    path = {"PYTHONPATH": plugin("acme", TWIN.replace('twin"', 'twin", layout=lambda *_: {}["x"]'))}
+    theirs = str(shutil.copytree(eagle().write(), tmp_path / "theirs"))
+    ran = process("validate", theirs, mlp().write(), "--json", **path, SPEC_CONVERT_DISABLE="eagle")
+    assert ran.code == 1
+    (finding,) = [finding for finding in ran.json["findings"] if finding["level"] == "error"]
+    assert (finding["rule"], finding["where"]) == ("plugin-bug", "acme 1.2")
+    assert finding["message"] == "`layout` of format `eagle-twin` failed: KeyError: 'x'"
+    assert finding["source"] == theirs
+    assert [one["format"] for one in ran.json["checked"]] == ["eagle-twin", "eagle-mlp"]
 
 
 def test_its_author_gets_the_traceback(process: Any, plugin: Any, eagle: Any) -> None:

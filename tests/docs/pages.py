@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,32 @@ class Page:
                 call = re.fullmatch(r"(?:[A-Z_]+=\S* +)*(spec-convert .*?)(?: +[|>].*)?", line)
                 if call:
                     yield call[1]
+
+
+def unlike(page: Page, said: Callable[[str], str]) -> list[str]:
+    """The sessions of a page that do not show what their commands say."""
+    answers = [(command, shown, said(command)) for command, shown in page.sessions()]
+    return [
+        f"$ {command}\n{answer}"
+        for command, shown, answer in answers
+        if not re.fullmatch(_pattern(shown), answer.strip("\n"), re.DOTALL)
+    ]
+
+
+def output_of(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
+    """Both of its streams, as they come."""
+    ran = subprocess.run(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return ran.stdout
+
+
+def _pattern(shown: str) -> str:
+    """A regular expression for what is shown; … stands for anything, alone on its line for any lines.
+
+    Columns are as wide as whatever is installed wants them.
+    """
+    return re.sub(r"(\\ ){2,}", " +", re.escape(shown)).replace("…", ".*")
 
 
 def _anchor(heading: str) -> str:

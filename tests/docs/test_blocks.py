@@ -20,7 +20,7 @@ import yaml
 from spec_convert.cli import cli as group
 from spec_convert.settings import nearest_settings
 
-from .pages import GUIDES, README, ROOT, Page
+from .pages import GUIDES, README, ROOT, Page, output_of, unlike
 
 EVERY_PAGE = pytest.mark.parametrize("page", GUIDES, ids=[page.name for page in GUIDES])
 KINDS = {"console", "sh", "toml", "yaml", "json", "python", "text"}
@@ -37,29 +37,18 @@ def test_every_block_is_of_a_kind_that_is_tested(page: Page) -> None:
 
 @pytest.mark.parametrize("page", [page for page in GUIDES if page.blocks("console")], ids=lambda page: page.name)
 def test_the_sessions_show_what_the_commands_say(page: Page, folder: Path) -> None:
-    for command, shown in page.sessions():
+    def said(command: str) -> str:
         program, *args = shlex.split(command)
         assert program == "spec-convert"
-        ran = subprocess.run(
-            [sys.executable, "-m", "spec_convert", *args],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert re.fullmatch(pattern(shown), ran.stdout.strip("\n"), re.DOTALL), f"$ {command}\n{ran.stdout}"
+        return output_of([sys.executable, "-m", "spec_convert", *args], folder)
+
+    assert unlike(page, said) == []
 
 
 def test_the_readme_shows_what_is_tested_here() -> None:
     assert len(list(README.sessions())) >= 5
     assert len(list(README.command_lines())) >= 3
     assert {"toml", "yaml", "python"} <= README.languages
-
-
-def pattern(shown: str) -> str:
-    """A regular expression for what is shown; … stands for anything, alone on its line for any lines."""
-    return re.escape(shown).replace("…", ".*")
 
 
 @EVERY_PAGE

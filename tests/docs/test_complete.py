@@ -17,7 +17,7 @@ from spec_convert import hookspecs, operations, tensor_map
 from spec_convert.cli import cli as group
 from spec_convert.documentation import ours
 from spec_convert.findings import Depth
-from spec_convert.formats import Described, Draft, Export, Format, Layout, Request, UnifiedType
+from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft, UnifiedType
 from spec_convert.operations import Operation
 from spec_convert.reports import RENDERERS
 from spec_convert.rules import RULES
@@ -96,9 +96,14 @@ def test_every_hook_is_explained_with_its_arguments() -> None:
         assert f"### `{called}`" in PLUGINS.text
 
 
-@pytest.mark.parametrize("kind", [Format, Request, Layout, Draft, Described, Export, UnifiedType])
+@pytest.mark.parametrize("kind", [Format, Request, Layout, Draft, Described, Export, UnifiedDraft, Native, UnifiedType])
 def test_every_field_that_an_author_meets_is_explained(kind: Any) -> None:
     assert {field.name for field in fields(kind)} <= in_table(PLUGINS)
+
+
+def test_the_dialect_that_authors_are_shown_is_one_that_keeps_the_contract() -> None:
+    """`tests/testing/test_contract_is_kept.py` proves it."""
+    assert (ROOT / "tests" / "testing" / "pig.py").read_text() in PLUGINS.blocks("python")
 
 
 def test_the_whole_table_language_is_explained() -> None:

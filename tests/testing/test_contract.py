@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spec_convert.registry import registry
 from spec_convert.testing import FormatContract
 
-KNOWN = registry()
-BUILT_IN = sorted(name for name in KNOWN.formats if KNOWN.provider(name).startswith("spec-convert "))
+from ..tiny import BUILT_IN
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -22,7 +22,7 @@ from spec_convert.registry import registry
 from spec_convert.tensor_map import TensorMap, drop, keep, move
 from spec_convert.testing import Example, FormatContract, Sizes, shapes_of
 
-from .pig import PIG, TABLE, describe, example, layout, pig
+from .pig import PIG, TABLE, describe, example, layout
 
 TESTS = sorted(name for name in dir(FormatContract) if name.startswith("test_"))
 
@@ -160,6 +160,7 @@ runs = count()
 INSTALLED = "test_the_format_is_installed_and_has_an_example"
 ROWS = "test_every_row_that_must_occur_claims_a_tensor"
 TAKEN = "test_it_is_taken_for_this_format_and_for_no_other"
+LEAVES = "test_it_leaves_the_example_of_every_other_format_to_its_owner"
 LOOKING = "test_looking_at_it_raises_nothing_and_claims_no_empty_folder"
 KEYS = "test_each_key_of_the_config_is_missed_or_means_nothing"
 FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -181,6 +182,14 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "`eagle` claim the example as well",
     ),
+    "another format's checkpoint beside its own": (
+        LEAVES, {"recognise": lambda seen: weigh(required={"weights": bool(seen.tensors)})}, "the example of `eagle",
+    ),
+    "a tensor that others have not": (
+        LEAVES, {"recognise": lambda seen: weigh(required={"a pig": bool(seen.tensors["pig.fc.weight"].shape)})},
+        "at an example of `.*` `recognise` fails with KeyError: 'pig.fc.weight'",
+    ),
+    "a config of another type": ("test_its_plan_is_clean", {"produces": "eagle3"}, "the format `produces` `eagle3`"),
     "a key that must be there to look": (
         LOOKING, {"features": lambda checkpoint: {"a": checkpoint.config["hidden_size"]}}, "config.json .* TypeError",
     ),
@@ -247,4 +256,18 @@ def test_each_fault_fails_with_words_about_it(
     test: str, changes: dict[str, Any], says: str, keeps: Callable[[Format, str], None]
 ) -> None:
     with pytest.raises(AssertionError, match=says):
-        keeps(pig(**changes), test)
+        keeps(replace(PIG, **changes), test)
+
+
+def test_there_is_a_fault_for_each_test_of_the_contract() -> None:
+    assert sorted({test for test, _, _ in FAULTS.values()}) == TESTS
+
+
+@pytest.mark.parametrize("test", [TAKEN, LEAVES])
+def test_somebody_elses_broken_plugin_is_not_held_against_a_sound_one(
+    test: str, keeps: Callable[[Format, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(PIG, name="cow", recognise=lambda checkpoint: checkpoint.tensors["cow.weight"])
+    monkeypatch.setitem(registry().formats, "cow", broken)
+    monkeypatch.setitem(registry()._providers, "cow", "cows 1.0")
+    keeps(PIG, test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from spec_convert.registry import registry
 from spec_convert.testing import Example, tiny_checkpoint, tiny_verifier, write_example
 from spec_convert.verifier import open_verifier
 
-from .pig import pig
+from .pig import PIG
 
 
 def test_it_is_a_checkpoint_of_the_sizes_that_were_asked_for(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_what_cannot_be_made_is_refused(arguments: dict[str, object], says: str,
 def test_a_format_without_an_example_is_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry().formats, "pig", pig(example=None))
+    monkeypatch.setitem(registry().formats, "pig", replace(PIG, example=None))
     with pytest.raises(UsageError, match="`pig` has no example") as refused:
         tiny_checkpoint("pig", tmp_path / "draft")
     assert "`example=`" in refused.value.hint
