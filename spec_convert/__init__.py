@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spec_convert.detection import detect
     from spec_convert.evaluation.evaluation import evaluate
     from spec_convert.models.load import load_draft
-    from spec_convert.validation import validate
+    from spec_convert.validation.validation import validate
 
 __all__ = ["EagleConverter", "convert", "detect", "evaluate", "load_draft", "validate"]
 
@@ -22,7 +22,7 @@ _HOMES = {
     "detect": "spec_convert.detection",
     "evaluate": "spec_convert.evaluation.evaluation",
     "load_draft": "spec_convert.models.load",
-    "validate": "spec_convert.validation",
+    "validate": "spec_convert.validation.validation",
 }
 
 # In a checkout the parts `plugins`, `schemas` and `training` are folders beside this one. An installed package finds

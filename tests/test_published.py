@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from spec_convert import convert
 from spec_convert.published import SCHEMAS, schema_of, write_all
 from spec_convert.reports import json_
-from spec_convert.validation import validate
+from spec_convert.validation.validation import validate
 
 FIXTURES = Path(__file__).parent / "goldens" / "fixtures"
 PUBLISHED = Path(__file__).parents[1] / "schemas"

@@ -9,7 +9,7 @@ import pytest
 from spec_convert.errors import UsageError
 from spec_convert.findings import Checked, Depth, Finding, Level, Report
 from spec_convert.rules import RULES, found, sources
-from spec_convert.selection import NOT_LOOKED_AT, Selection, apply, matching
+from spec_convert.validation.selection import NOT_LOOKED_AT, Selection, apply, matching
 
 NOTE = found("rope-theta-absent", where="config.json", message="has none")
 WARNING = found("format-forced", where="draft", message="fails on something")

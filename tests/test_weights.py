@@ -20,8 +20,8 @@ from spec_convert.plan import make_plan
 from spec_convert.sources import LocalFolder
 from spec_convert.tensor import Tensor
 from spec_convert.tensors import CHUNK, Numbers, blocks, check_finite, check_numbers, look, row_blocks
+from spec_convert.validation.weights import weight_findings
 from spec_convert.verifier import open_verifier
-from spec_convert.weights import weight_findings
 
 from .tiny import Tiny
 
@@ -249,7 +249,7 @@ def test_a_vocabulary_without_neighbours_says_nothing(eagle3: Make, vocabulary_o
 def test_a_pair_on_the_border_of_two_blocks_is_seen(
     eagle3: Make, vocabulary_of: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spec_convert.comparing.CHUNK", 16 * 4)  # one row a block
+    monkeypatch.setattr("spec_convert.validation.comparing.CHUNK", 16 * 4)  # one row a block
     draft = eagle3()
     full = kept(draft, SOME, vocabulary_of)
     draft.tensors["lm_head.weight"] = full[draft.tensors["d2t"]]

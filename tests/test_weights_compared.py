@@ -89,7 +89,7 @@ def test_an_embedding_of_another_width_is_its_own_without_a_word(eagle3: Make, m
 
 
 def test_the_rows_of_blocks_stand_side_by_side(eagle: Make, tables: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spec_convert.comparing.CHUNK", 16 * 4 * 5)  # five rows a block, and two in the last
+    monkeypatch.setattr("spec_convert.validation.comparing.CHUNK", 16 * 4 * 5)  # five rows a block, and two in the last
     assert list(compared(with_embedding(eagle(), tables[EMBEDDING].bfloat16()))) == [COPY]
     assert "in row 0 first" in compared(with_embedding(eagle(), tables[EMBEDDING].flip(0)))[OWN].message
 

@@ -16,7 +16,7 @@ from spec_convert.reports import RENDERERS
 
 if TYPE_CHECKING:
     from spec_convert.findings import Report
-    from spec_convert.settings import Settings
+    from spec_convert.validation.settings import Settings
 
 POSITIVE = click.IntRange(min=1)
 
@@ -67,7 +67,7 @@ def validate(
 
     Settings come from the nearest spec-convert.toml, or pyproject.toml with [tool.spec-convert], upwards from here.
     """
-    from spec_convert.validation import validate as check
+    from spec_convert.validation.validation import validate as check
 
     settings = _settings(isolated=flags.pop("isolated"))
     flags["selection"] = settings.selection(
@@ -98,7 +98,7 @@ def _write(file: Path, text: str) -> None:
 
 def _settings(*, isolated: bool) -> Settings:
     from spec_convert.narration import say
-    from spec_convert.settings import Settings, nearest_settings
+    from spec_convert.validation.settings import Settings, nearest_settings
 
     if isolated:
         return Settings()
@@ -110,7 +110,7 @@ def _settings(*, isolated: bool) -> Settings:
 
 def _rules(flag: str, flags: dict[str, Any]) -> frozenset[str] | None:
     """The rules that a flag names, by comma or one at a time; None when it was not given."""
-    from spec_convert.selection import matching
+    from spec_convert.validation.selection import matching
 
     given: Sequence[str] = flags.pop(flag.removeprefix("--"))
     try:

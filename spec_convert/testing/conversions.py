@@ -12,7 +12,7 @@ from spec_convert.mapping import apply
 from spec_convert.tensor_map import Row
 from spec_convert.testing.bench import Bench, bad, headers, run
 from spec_convert.testing.tiny import example_of
-from spec_convert.validation import validate
+from spec_convert.validation.validation import validate
 
 if TYPE_CHECKING:
     import numpy as np

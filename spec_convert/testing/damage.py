@@ -11,7 +11,7 @@ from spec_convert.example import Example
 from spec_convert.findings import Finding, errors
 from spec_convert.plan import Plan
 from spec_convert.testing.bench import Bench, what
-from spec_convert.validation import validate
+from spec_convert.validation.validation import validate
 
 
 class Damage:

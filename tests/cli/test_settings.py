@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from spec_convert.settings import KEYS
+from spec_convert.validation.settings import KEYS
 
 RENDERERS = ("text", "json", "github", "sarif", "junit")
 

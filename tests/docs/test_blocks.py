@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from spec_convert.cli import cli as group
-from spec_convert.settings import nearest_settings
+from spec_convert.validation.settings import nearest_settings
 
 from .pages import GUIDES, README, ROOT, Page, output_of, unlike
 

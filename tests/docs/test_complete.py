@@ -21,7 +21,7 @@ from spec_convert.formats import Described, Draft, Export, Format, Layout, Nativ
 from spec_convert.operations import Operation
 from spec_convert.reports import RENDERERS
 from spec_convert.rules import RULES
-from spec_convert.settings import KEYS, SEVERITIES
+from spec_convert.validation.settings import KEYS, SEVERITIES
 
 from .pages import GUIDES, README, ROOT, Page
 

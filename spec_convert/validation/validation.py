@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spec_convert.acceptance import Exam, acceptance_findings, exam
-from spec_convert.as_served import served_findings, unrepaired
 from spec_convert.conversion import choose_verifier
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused, Unreadable, UsageError
@@ -16,10 +14,12 @@ from spec_convert.findings import Checked, Depth, Finding, Report, errors
 from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import make_plan, with_any_layer_ids
-from spec_convert.selection import Selection, apply
 from spec_convert.third_party import PluginFailed
+from spec_convert.validation.acceptance import Exam, acceptance_findings, exam
+from spec_convert.validation.as_served import served_findings, unrepaired
+from spec_convert.validation.selection import Selection, apply
+from spec_convert.validation.weights import weight_findings
 from spec_convert.verifier import Verifier, open_verifier
-from spec_convert.weights import weight_findings
 
 if TYPE_CHECKING:
     from spec_convert.evaluation.measured import Engine

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spec_convert.comparing import Tables, against_verifier, repeated_rows
 from spec_convert.errors import Unreadable
 from spec_convert.findings import Finding
 from spec_convert.plan import Plan
 from spec_convert.tensors import check_numbers
-from spec_convert.tokenizer import tokenizer_findings
+from spec_convert.validation.comparing import Tables, against_verifier, repeated_rows
+from spec_convert.validation.tokenizer import tokenizer_findings
 
 
 def weight_findings(plan: Plan) -> Iterator[Finding]:

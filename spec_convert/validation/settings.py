@@ -13,7 +13,7 @@ from typing import Any
 from spec_convert.errors import UsageError, unknown_name
 from spec_convert.findings import Depth, Level
 from spec_convert.rules import RULES
-from spec_convert.selection import Selection, matching
+from spec_convert.validation.selection import Selection, matching
 
 OWN, SHARED, TABLE = "spec-convert.toml", "pyproject.toml", "spec-convert"
 OFF = "off"

@@ -10,7 +10,7 @@ from typing import Any
 from spec_convert.findings import Finding
 from spec_convert.plan import Plan
 from spec_convert.rules import found
-from spec_convert.server_defaults import (
+from spec_convert.validation.server_defaults import (
     AUX_IDS,
     COUNT,
     Absent,

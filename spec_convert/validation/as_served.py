@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from spec_convert.as_converted import findings_of_changes
 from spec_convert.checkpoint import Checkpoint
-from spec_convert.config_as_served import HINT, LAYER, LAYERS, MODEL, TOP, config_findings, part_of
 from spec_convert.containers.refusal import few
 from spec_convert.findings import Finding
 from spec_convert.operations import COPY, Cast, Membership, OffsetsFromAbsolute
 from spec_convert.plan import Plan, make_plan, with_any_layer_ids
 from spec_convert.rules import found
-from spec_convert.server_defaults import AUX_IDS
+from spec_convert.validation.as_converted import findings_of_changes
+from spec_convert.validation.config_as_served import HINT, LAYER, LAYERS, MODEL, TOP, config_findings, part_of
+from spec_convert.validation.server_defaults import AUX_IDS
 
 # What a conversion says because it repairs it. In a directory that is served as it lies nobody does: other rules, and
 # worse ones, say so here.
