@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..as_lies import LAYER
-from ..as_lies import unified as lying
 from ..tiny import Tiny, random
+from ..validation.as_lies import LAYER
+from ..validation.as_lies import unified as lying
 from .trigger import Findings, Make, Triggers, edit, unified, validate
 
 TRIGGERS = Triggers()

@@ -9,10 +9,10 @@ import pytest
 from spec_convert import convert, validate
 from spec_convert.findings import Level
 
-from .e2e.conftest import real_drafts, smollm2  # noqa: F401  drafts and a verifier that were trained
+from ..e2e.conftest import real_drafts, smollm2  # noqa: F401  drafts and a verifier that were trained
 from .test_weights import findings_of
 
-FIXTURES = Path(__file__).parent / "goldens" / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "goldens" / "fixtures"
 CASES = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
 REAL = ("eagle1_smol135", "eagle3_smol135")
 

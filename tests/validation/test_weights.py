@@ -23,7 +23,7 @@ from spec_convert.tensors import CHUNK, Numbers, blocks, check_finite, check_num
 from spec_convert.validation.weights import weight_findings
 from spec_convert.verifier import open_verifier
 
-from .tiny import Tiny
+from ..tiny import Tiny
 
 Make = Callable[..., Any]
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

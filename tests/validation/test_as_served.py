@@ -17,14 +17,14 @@ from spec_convert.cli import run
 from spec_convert.findings import Level
 from spec_convert.rules import served
 
+from ..e2e import tiny_pairs
+from ..tiny import Tiny, random, write
 from .as_lies import LAYER, findings, unified
-from .e2e import tiny_pairs
-from .tiny import Tiny, random, write
 
 Make = Callable[..., Any]
 KEY = "eagle_aux_hidden_state_layer_ids"
 OURS = {rule.code for rule in served.RULES}
-FIXTURES = Path(__file__).parent / "goldens" / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "goldens" / "fixtures"
 GOLDEN = sorted(case.name for case in FIXTURES.iterdir() if case.is_dir())
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
 
@@ -58,7 +58,7 @@ def test_a_conversion_of_any_dialect_is_clean(case: tiny_pairs.Case, tmp_path: P
 @pytest.mark.parametrize("name", ["eagle1_smol135", "eagle3_smol135"])
 def test_a_real_draft_and_its_conversion_are_clean(name: str, tmp_path: Path) -> None:
     """Only the config of its verifier is needed, so that SmolLM2 itself can stay where it is."""
-    source = Path(os.environ.get("SPEC_CONVERT_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "real" / name
+    source = Path(os.environ.get("SPEC_CONVERT_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "real" / name
     if not source.exists():
         pytest.skip(f"{source} is not there: set SPEC_CONVERT_SHARED to the folder that holds real/")
     sizes = {"hidden_size": 576, "vocab_size": 49152, "num_hidden_layers": 30, "max_position_embeddings": 8192}

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from spec_convert.findings import Finding
 
-from .hub.conftest import hub  # noqa: F401  the Hub of tests/hub
-from .hub.server import FakeHub
+from ..hub.conftest import hub  # noqa: F401  the Hub of tests/hub
+from ..hub.server import FakeHub
+from ..tiny import Tiny
 from .test_weights import SOME, findings_of
-from .tiny import Tiny
 
 Make = Callable[..., Any]
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "validate.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "validate.py"
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from typing import Any
 import spec_convert
 from spec_convert.findings import Finding
 
-from .tiny import Tiny
+from ..tiny import Tiny
 
 LAYER = "transformer_layer_config"
 

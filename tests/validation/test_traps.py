@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from ..tiny import Tiny, random
 from .as_lies import LAYER, findings, unified
-from .tiny import Tiny, random
 
 Make = Callable[..., Any]
 KEY = "eagle_aux_hidden_state_layer_ids"
