@@ -101,6 +101,8 @@ def convert_draft(draft: Path, unified: Path, verifier: Path) -> None:
         click.echo(f"  {finding.level}: {finding.message}")
     click.echo(f"{len(result.plan.tensors)} tensors moved in {result.seconds:.1f} s")
     report = validate(unified, verifier=verifier, level="tensors")
+    for finding in report.checked[0].findings:
+        click.echo(f"  {finding.level}: {finding.message}")
     click.echo(f"validate: {report.in_words}")
     if report.has_errors:
         raise SpecConvertError("the converted draft is not right", hint=f"spec-convert validate {unified}")
