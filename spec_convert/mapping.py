@@ -86,7 +86,8 @@ def apply(table: TensorMap, tensors: Mapping[str, Tensor], sizes: Mapping[str, K
     laws = [
         Law(name, tensors[name].shape, terms)
         for claim in moved
-        for name, terms in zip(claim.sources, claim.row.laws, strict=False)
+        if claim.row.laws
+        for name, terms in zip(claim.sources, claim.row.laws, strict=True)
     ]
     solved, wrong = solve(laws, sizes)
     findings = [*_unclaimed(unclaimed), *_refused(claims), *_missing(table, claims), *_spelt_twice(moved), *wrong]

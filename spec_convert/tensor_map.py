@@ -36,6 +36,8 @@ class Row:
         if self.targets and any(h != holes[0] for h in holes):
             sides = " -> ".join(", ".join(repr(t.text) for t in side) for side in (self.sources, self.targets))
             raise MapError(f"{sides}: all names of a row must have the same holes")
+        if self.laws and len(self.laws) != len(self.sources):
+            raise MapError(f"{self.text!r}: {len(self.sources)} sources, {len(self.laws)} shapes")
         if self.derived and any(holes):
             raise MapError(f"{self.text!r}: a tensor can only be derived of whole names, without holes")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.cli.output import json_option, show, show_findings, show_json, show_plan
+from spec_convert.cli.output import json_option, refused_json, show, show_findings, show_json, show_plan
 from spec_convert.errors import Exit, Refused, Unreadable
 
 if TYPE_CHECKING:
@@ -69,27 +69,13 @@ def convert(source: str, output: Path, format_: str | None, as_json: bool, **fla
         done = run(source, output, format=format_, **flags)
     except (Refused, Unreadable) as problem:
         if as_json:
-            show_json(_nothing(problem, time.monotonic() - started))
+            show_json(refused_json(problem, started=started) | {"pushed_to": None})
         raise
     if as_json:
         show_json(done.to_json())
     else:
         _tell(done)
     return Exit.CLEAN
-
-
-def _nothing(problem: Refused | Unreadable, seconds: float) -> dict[str, Any]:
-    """The document of a conversion that did not happen: the keys and types of one that did, and why."""
-    return {
-        "output": None,
-        "format": None,
-        "tensors": {"moved": [], "dropped": {}},
-        "config": None,
-        "findings": [finding.to_json() for finding in problem.findings],
-        "seconds": round(seconds, 3),
-        "written": False,
-        "pushed_to": None,
-    }
 
 
 def _tell(done: Conversion) -> None:

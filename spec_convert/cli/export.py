@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.cli.output import json_option, show, show_findings, show_json, show_plan
+from spec_convert.cli.output import json_option, refused_json, show, show_findings, show_json, show_plan
 from spec_convert.errors import Exit, Refused, Unreadable
 
 if TYPE_CHECKING:
@@ -58,29 +58,13 @@ def export(unified: str, output: Path, as_json: bool, **flags: Any) -> Exit:
         done = run(unified, output, **flags)
     except (Refused, Unreadable) as problem:
         if as_json:
-            show_json(_nothing(flags["to"], problem, time.monotonic() - started))
+            show_json(refused_json(problem, started=started) | {"target": flags["to"], "exact": None, "changed": {}})
         raise
     if as_json:
         show_json(done.to_json())
     else:
         _tell(done)
     return Exit.CLEAN
-
-
-def _nothing(target: str, problem: Refused | Unreadable, seconds: float) -> dict[str, Any]:
-    """The document of an export that did not happen: the keys and types of one that did, and why."""
-    return {
-        "output": None,
-        "target": target,
-        "format": None,
-        "tensors": {"moved": [], "dropped": {}},
-        "config": None,
-        "findings": [finding.to_json() for finding in problem.findings],
-        "exact": None,
-        "changed": {},
-        "seconds": round(seconds, 3),
-        "written": False,
-    }
 
 
 def _tell(done: Exported) -> None:

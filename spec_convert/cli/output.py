@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.errors import Refused, SpecConvertError
+from spec_convert.errors import Refused, SpecConvertError, Unreadable
 from spec_convert.findings import Finding, Level
 from spec_convert.narration import colour_wanted
 from spec_convert.reports.escape import finite, one_line
@@ -41,8 +42,9 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     lines = [list(header), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        show("  ".join([*cells, line[-1]]).rstrip())
+        *cells, last = line
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        show("  ".join([*padded, last]).rstrip())
 
 
 def show_plan(plan: Plan) -> None:
@@ -54,6 +56,19 @@ def show_plan(plan: Plan) -> None:
     for name, reason in tensors["dropped"].items():
         show(one_line(f"drop  {name}: {reason}"))
     show(plan.config_text.rstrip())
+
+
+def refused_json(problem: Refused | Unreadable, *, started: float) -> dict[str, Any]:
+    """What the documents of `convert` and `export` share when nothing was written: the keys and types, and why."""
+    return {
+        "output": None,
+        "format": None,
+        "tensors": {"moved": [], "dropped": {}},
+        "config": None,
+        "findings": [finding.to_json() for finding in problem.findings],
+        "seconds": round(time.monotonic() - started, 3),
+        "written": False,
+    }
 
 
 def show_findings(findings: Iterable[Finding]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from spec_convert.containers.refusal import unreadable
 
-MAX_BYTES = 100_000_000  # of a file that is read without being parsed here
 # The index of a model with a hundred thousand tensors has 10 MB and as many values. What is much larger is meant to
 # exhaust a machine: values take up to a hundred times the memory of their text, so both are bounded.
 MAX_LENGTH = 32_000_000

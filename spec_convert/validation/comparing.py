@@ -196,6 +196,7 @@ def _alike(ours: Table, theirs: Table) -> Iterator[np.ndarray]:
     """For each row of ours whether theirs of the same number is equal, block by block. Theirs may have more rows."""
     import numpy as np
 
+    assert ours.rows <= theirs.rows, "rows of ours would go unseen"
     at_once = min(_rows_at_a_time(ours), _rows_at_a_time(theirs))
     pairs = zip(*(row_blocks(table.files, table.tensor, at_once) for table in (ours, theirs)), strict=False)
     for mine, their in pairs:

@@ -92,14 +92,15 @@ class _Pair:
                 yield key, served
 
     def _otherwise(self, key: str, message: str) -> Finding:
-        if key == COUNT:
-            return found("aux-count", where=self.where, message=message, hint=HINT)
-        return found("read-otherwise", where=self.where, message=message, hint=HINT)
+        return self._told(key, message, rule="read-otherwise")
 
     def _absent(self, key: str, message: str) -> Finding:
+        return self._told(key, message, rule="left-to-servers")
+
+    def _told(self, key: str, message: str, rule: str) -> Finding:
         if key == COUNT:
             return found("aux-count", where=self.where, message=message, hint=HINT)
-        return found("left-to-servers", where=self.where, message=message, hint=HINT)
+        return found(rule, where=self.where, message=message, hint=HINT)
 
     def _rope(self) -> Iterator[Finding]:
         base, scaling = rope_as_served(self.said, qwen3=self.qwen3)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from spec_convert.containers.strict_json import MAX_BYTES
 from spec_convert.errors import Unreadable
 from spec_convert.findings import Finding
 from spec_convert.rules import found
@@ -14,6 +13,7 @@ from spec_convert.verifier import Verifier
 
 WHOLE, WORDS = "tokenizer.json", "vocab.json"
 ADDED, CONFIG = "added_tokens.json", "tokenizer_config.json"
+MAX_BYTES = 100_000_000  # of a file: the largest tokenizers have a third of it
 DIGITS = 9  # of an id: Python refuses to read numbers of thousands of them
 _HINT = "take the tokenizer from the verifier's own repository again"
 

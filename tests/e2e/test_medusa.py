@@ -86,7 +86,7 @@ def drafted(draft: Path, verifier: Path) -> tuple[list[list[int]], list[int]]:
 
 def agreeing(proposed: Sequence[int], said: Sequence[int]) -> int:
     """How many of the proposed tokens, from the first on, the verifier says itself."""
-    pairs = list(zip(proposed, said, strict=False))
+    pairs = list(zip(proposed, said[: len(proposed)], strict=True))
     return next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from spec_convert.findings import Level
 from spec_convert.rules import served
 
 from ..e2e import tiny_pairs
+from ..e2e.conftest import real_drafts  # noqa: F401  drafts that were trained
 from ..tiny import Tiny, random, write
 from .as_lies import LAYER, findings, unified
 
@@ -56,11 +56,9 @@ def test_a_conversion_of_any_dialect_is_clean(case: tiny_pairs.Case, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["eagle1_smol135", "eagle3_smol135"])
-def test_a_real_draft_and_its_conversion_are_clean(name: str, tmp_path: Path) -> None:
+def test_a_real_draft_and_its_conversion_are_clean(name: str, real_drafts: Path, tmp_path: Path) -> None:  # noqa: F811
     """Only the config of its verifier is needed, so that SmolLM2 itself can stay where it is."""
-    source = Path(os.environ.get("SPEC_CONVERT_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "real" / name
-    if not source.exists():
-        pytest.skip(f"{source} is not there: set SPEC_CONVERT_SHARED to the folder that holds real/")
+    source = real_drafts / name
     sizes = {"hidden_size": 576, "vocab_size": 49152, "num_hidden_layers": 30, "max_position_embeddings": 8192}
     verifier = write(tmp_path / "SmolLM2", sizes, {})
     made = convert(source, tmp_path / "made", verifier=verifier).output
