@@ -1,0 +1,49 @@
+"""The loop of `generate` and `collect`: what is planned and not there yet goes through the engine into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from spec_convert.training.capture.engine import Chunk, Engine
+from spec_convert.training.store.reading import Store
+from spec_convert.training.store.sample import Sample
+
+
+class Sink(Protocol):
+    """What takes finished shards, each at one instant: a store, or a folder of the community's files."""
+
+    @property
+    def done(self) -> frozenset[int]:
+        """The numbers of the shards that are there."""
+        ...
+
+    def write(self, number: int, samples: Sequence[Sample]) -> object: ...
+
+
+def capture(
+    prepared: Store,
+    shards: Sequence[Sequence[int]],
+    engine: Engine,
+    sink: Sink,
+    *,
+    on_tokens: Callable[[int], object],
+) -> None:
+    """Capture ``shards``, each a list of places in ``prepared``, leaving out those that are done.
+
+    ``on_tokens`` is told how many tokens each finished shard holds. Raises UsageError.
+    """
+    left = [number for number in range(len(shards)) if number not in sink.done]
+    under_way: dict[int, list[Sample]] = {}  # an engine may read ahead
+
+    def chunks() -> Iterator[Chunk]:
+        for number in left:
+            under_way[number] = [prepared[place] for place in shards[number]]
+            yield [sample.input_ids.tolist() for sample in under_way[number]]
+
+    for number, states in zip(left, engine.capture(chunks()), strict=True):
+        pairs = zip(under_way.pop(number), states, strict=True)
+        samples = [replace(sample, hidden_states=state) for sample, state in pairs]
+        sink.write(number, samples)
+        on_tokens(sum(map(len, samples)))

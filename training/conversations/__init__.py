@@ -1,0 +1,1 @@
+"""Conversations as data sets spell them, read into one form."""
