@@ -23,12 +23,15 @@ DISABLE = "SPEC_CONVERT_DISABLE"
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """One plugin as `spec-convert plugins` shows it. ``error`` says why it could not be used, or is not wanted."""
+    """One plugin as `spec-convert plugins` shows it. ``error`` says why it could not be used, or is not wanted.
+
+    ``commands`` are the verbs that it has added so far: it is asked for them only when a command line needs them.
+    """
 
     name: str
     origin: str
     formats: tuple[str, ...] = ()
-    commands: bool = False
+    commands: tuple[str, ...] = ()
     error: str | None = None
     disabled: bool = False
 
@@ -48,6 +51,7 @@ class Registry:
         self.commands: dict[str, str] = {}
         self._providers: dict[str, str] = {}
         self._ours: set[str] = set()
+        self._with_commands: set[str] = set()  # plugins that have the hook
         self._types: dict[str, UnifiedType | None] = {}  # as they came through the door
         for entry_point in found:
             self._admit(entry_point, disabled)
@@ -87,19 +91,19 @@ class Registry:
         """Let every plugin add its verbs. One that cannot is a row with its reason, as one that cannot be loaded."""
         everybody = self._manager.get_plugins()
         for number, plugin in enumerate(self.plugins):
-            if not plugin.commands:
+            if plugin.name not in self._with_commands:
                 continue
             others = everybody - {self._manager.get_plugin(plugin.name)}
-            before = set(getattr(cli, "commands", ()))
+            before, error = set(getattr(cli, "commands", ())), plugin.error
             try:
                 self._manager.subset_hook_caller("spec_convert_commands", others)(cli=cli)
             except (Exception, SystemExit) as reason:
-                self.plugins[number] = replace(plugin, error=_in_words(reason))
+                error = _in_words(reason)
             added = sorted(set(getattr(cli, "commands", ())) - before)
+            self.plugins[number] = replace(plugin, error=error, commands=tuple(added))
             if plugin.name not in self._ours:
                 self.commands |= dict.fromkeys(added, plugin.origin)
-            failure = self.plugins[number].error
-            trace(f"plugin {plugin.name}: spec_convert_commands added {', '.join(added) or 'nothing'}{_but(failure)}")
+            trace(f"plugin {plugin.name}: spec_convert_commands added {', '.join(added) or 'nothing'}{_but(error)}")
 
     def _admit(self, entry_point: EntryPoint, disabled: frozenset[str]) -> None:
         name = entry_point.name
@@ -120,7 +124,9 @@ class Registry:
             formats = {key: watched(fmt, origin) for key, fmt in formats.items()}
         self.formats |= formats
         self._providers |= dict.fromkeys(formats, origin)
-        self.plugins.append(Plugin(name=name, origin=origin, formats=tuple(formats), commands=commands))
+        if commands:
+            self._with_commands.add(name)
+        self.plugins.append(Plugin(name=name, origin=origin, formats=tuple(formats)))
 
     def _leave_out(self, plugin: Plugin) -> None:
         trace(f"plugin {plugin.name} (from {plugin.origin}): left out: {plugin.error}")

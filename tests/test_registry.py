@@ -114,7 +114,7 @@ def test_a_broken_plugin_is_a_row_with_its_reason(install: Install, code: str, r
     registry = Registry([install(code), install(good(), name="good")])
     bad, fine = registry.plugins
     assert reason in (bad.error or "")
-    assert (bad.formats, bad.commands) == ((), False)
+    assert (bad.formats, bad.commands) == ((), ())
     assert (fine.formats, fine.error) == (("good",), None)
     assert list(registry.formats) == ["good"]
 
@@ -150,7 +150,7 @@ def test_one_module_under_two_names_counts_once_and_stays(install: Install) -> N
     entry = install(good() + "\n@hookimpl\ndef spec_convert_commands(cli): cli.append('asked')", name="one")
     registry = Registry([entry, EntryPoint("two", entry.value, "spec_convert")])
     one, two = registry.plugins
-    assert (one.error, one.commands) == (None, True)
+    assert one.error is None
     assert two.error
     asked: list[str] = []
     registry.add_commands(asked)
@@ -356,9 +356,8 @@ def test_every_built_in_plugin_loads_and_is_named_as_its_format() -> None:
     declared = project["entry-points"]["spec_convert"]
     registry = Registry([EntryPoint(name, value, "spec_convert") for name, value in declared.items()])
     assert {row.name: row.error for row in registry.plugins} == dict.fromkeys(declared)
-    assert {row.name: row.formats for row in registry.plugins if not row.commands} == {
-        n: (n,) for n in registry.formats
-    }
+    assert {row.name: row.formats for row in registry.plugins if row.formats} == {n: (n,) for n in registry.formats}
+    assert [row.name for row in registry.plugins if not row.formats] == ["training"]
 
 
 def test_a_file_for_each_built_in_format_and_an_entry_point_for_each_file() -> None:

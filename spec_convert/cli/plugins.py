@@ -14,7 +14,7 @@ from spec_convert.errors import Exit
 @json_option
 @click.pass_context
 def plugins(context: click.Context, as_json: bool) -> Exit:
-    """List the plugins: where each comes from, its formats, and the reason if it could not be used.
+    """List the plugins: where each comes from, its formats or verbs, and the reason if it could not be used.
 
     SPEC_CONVERT_DISABLE=name,name leaves plugins out.
     """
@@ -27,6 +27,6 @@ def plugins(context: click.Context, as_json: bool) -> Exit:
     if as_json:
         show_json([asdict(plugin) for plugin in found])
     else:
-        rows = [(p.name, p.origin, ", ".join(p.formats) or "-", p.error or "ok") for p in found]
-        show_table(("plugin", "from", "formats", "status"), rows)
+        rows = [(p.name, p.origin, ", ".join((*p.formats, *p.commands)) or "-", p.error or "ok") for p in found]
+        show_table(("plugin", "from", "brings", "status"), rows)
     return Exit.CLEAN

@@ -68,7 +68,7 @@ def test_a_broken_plugin_breaks_no_command(process: Any, plugin: Any, eagle: Any
 def test_a_plugin_brings_verbs_that_help_lists(process: Any, plugin: Any) -> None:
     path = plugin("acme", VERB)
     assert process("greet", PYTHONPATH=path).out == "hello\n"
-    assert "greet     Say hello." in process("--help", PYTHONPATH=path).out
+    assert "greet       Say hello." in process("--help", PYTHONPATH=path).out
 
 
 def test_a_plugin_brings_formats_that_every_command_knows(process: Any, plugin: Any, eagle: Any) -> None:
