@@ -30,7 +30,7 @@ class LayerFacts(_Part):
     """Which states of the verifier are stored, [T, len(ids), hidden_size] for a sample of T tokens.
 
     Boundary ids: id k is what enters layer k, and id ``num_hidden_layers`` what leaves the last one. That state is
-    stored as it is before the verifier's final norm.
+    stored as it is before the verifier's final norm; the files of others may hold it after.
     """
 
     convention: Literal["boundary"] = "boundary"
@@ -38,7 +38,7 @@ class LayerFacts(_Part):
     num_hidden_layers: int
     hidden_size: int
     dtype: Literal["bfloat16", "float16", "float32"]
-    last: Literal["before_norm"] = "before_norm"
+    last: Literal["before_norm", "after_norm"] = "before_norm"
 
 
 class Shard(_Part):
@@ -55,10 +55,12 @@ class Manifest(_Part):
 
     ``counts``: what became of the rows, by name: samples, tokens, answer_tokens, and what was left out or cut.
     ``made_with``: versions and engine, for people. ``shards``: the finished ones, by number, of ``planned_shards``.
+    ``layout``: a shard is one file of safetensors, or a row of `data_{i}.pt`, of which it names the first.
     """
 
     schema_version: Literal[1] = 1
     kind: Literal["prepared", "hidden_states"]
+    layout: Literal["safetensors", "pt"] = "safetensors"
     request: dict[str, Any]
     tokenizer: TokenizerFacts
     layers: LayerFacts | None = None

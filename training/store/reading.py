@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.errors import UsageError
-from spec_convert.training.store.manifest import Manifest, Shard, read_manifest
+from spec_convert.training.store.manifest import LayerFacts, Manifest, Shard, TokenizerFacts, read_manifest
 from spec_convert.training.store.sample import Sample
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ class Store:
         self._starts = list(accumulate((shard.samples for shard in manifest.shards), initial=0))
         self._open: dict[int, Any] = {}  # files, by place of the shard
         self._offsets: dict[int, Tensor] = {}
+
+    @property
+    def tokenizer(self) -> TokenizerFacts:
+        return self.manifest.tokenizer
+
+    @property
+    def layers(self) -> LayerFacts | None:
+        """None: prepared samples, which have no states."""
+        return self.manifest.layers
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -46,6 +55,12 @@ class Store:
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[place] for place in range(len(self)))
+
+    def tokens(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The ``input_ids`` and ``loss_mask`` of all samples, without their states, some samples at a time."""
+        for shard in range(len(self.manifest.shards)):
+            file = self._file(shard)
+            yield file.get_tensor("input_ids").long(), file.get_tensor("loss_mask")
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -81,12 +96,19 @@ class Store:
 def open_store(folder: Path) -> Store:
     """The store at ``folder``. Raises UsageError when there is none, or when it is not finished."""
     manifest = read_manifest(folder)
+    if manifest.layout != "safetensors":
+        raise UsageError(f"{folder} holds `data_{{i}}.pt` files, not a store", hint="write it without `--layout pt`")
+    require_finished(folder, manifest)
+    return Store(folder, manifest)
+
+
+def require_finished(folder: Path, manifest: Manifest) -> None:
+    """Raises UsageError."""
     if not manifest.finished:
         raise UsageError(
             f"{folder} is unfinished: {len(manifest.shards)} of {manifest.planned_shards} shards are there",
             hint="run the command that writes it again; it goes on where it was interrupted",
         )
-    return Store(folder, manifest)
 
 
 def _damaged(folder: Path, shard: Shard) -> UsageError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from spec_convert.errors import UsageError
@@ -14,11 +15,24 @@ from spec_convert.training.store.manifest import NAME, Counts, Manifest, Shard, 
 from spec_convert.training.store.sample import Sample
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the samples of a shard lie in files.
+
+    ``pattern``: matches the names of all of them. ``save`` writes those of shard ``number``, complete, under names of
+    its own that end in `.partial`, and returns these by the final names, in order. ``files_of``: the final names.
+    """
+
+    pattern: str
+    save: Callable[[Path, int, Sequence[Sample]], dict[str, Path]]
+    files_of: Callable[[Shard], Sequence[str]]
+
+
 class StoreWriter:
     """The folder is this process's alone; a shard counts from the instant in which the manifest names it."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: Manifest, layout: Layout) -> None:
+        self.folder, self.manifest, self._layout = folder, manifest, layout
 
     @property
     def done(self) -> frozenset[int]:
@@ -26,31 +40,26 @@ class StoreWriter:
         return frozenset(shard.number for shard in self.manifest.shards)
 
     def write(self, number: int, samples: Sequence[Sample]) -> Shard:
-        """Shard ``number`` of those planned."""
-        import torch
-        from safetensors.torch import save_file
+        """Shard ``number`` of those planned. Raises UsageError when the disk does not take it."""
+        from safetensors import SafetensorError
 
-        lengths = torch.tensor([0, *map(len, samples)])
-        tensors = {
-            "index": torch.tensor([sample.index for sample in samples]),
-            "offsets": lengths.cumsum(0),
-            "input_ids": torch.cat([sample.input_ids for sample in samples]).int(),
-            "loss_mask": torch.cat([sample.loss_mask for sample in samples]),
-        }
-        states = [sample.hidden_states for sample in samples if sample.hidden_states is not None]
-        if states:
-            tensors["hidden_states"] = torch.cat(states)
-        path = self.folder / f"shard-{number:05}.safetensors"
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial)
-        with partial.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        partial.rename(path)
+        try:
+            return self._write(number, samples)
+        except (OSError, SafetensorError) as reason:
+            raise UsageError(
+                f"cannot write shard {number} into {self.folder}: {reason}",
+                hint="make room, and run the same command again: it goes on where it stopped",
+            ) from reason
+
+    def _write(self, number: int, samples: Sequence[Sample]) -> Shard:
+        partials = self._layout.save(self.folder, number, samples)
         shard = Shard(
-            number=number, file=path.name, samples=len(samples), tokens=int(lengths.sum()),
-            bytes=path.stat().st_size, sha256=digest,
+            number=number, file=next(iter(partials)), samples=len(samples), tokens=sum(map(len, samples)),
+            bytes=sum(partial.stat().st_size for partial in partials.values()), sha256=digest_of(partials.values()),
         )  # fmt: skip
+        for name, partial in partials.items():
+            _sync(partial)
+            partial.rename(self.folder / name)
         shards = sorted((*self.manifest.shards, shard), key=lambda one: one.number)
         self._update(shards=tuple(shards))
         return shard
@@ -70,15 +79,55 @@ def writing(folder: Path, draft: Manifest) -> Iterator[StoreWriter]:
 
     Raises UsageError when the folder holds something else, a store of another request, or another process at work.
     """
+    layout = Layout("shard-*.safetensors", _save, lambda shard: [shard.file])
+    with growing(folder, draft, layout) as writer:
+        yield writer
+
+
+@contextmanager
+def growing(folder: Path, draft: Manifest, layout: Layout) -> Iterator[StoreWriter]:
+    """As ``writing``, for shards of any layout."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
     except OSError as reason:
         raise UsageError(f"cannot write {folder}: {reason.strerror}", hint="give another OUTPUT folder") from reason
     try:
-        yield StoreWriter(folder, _resumed(folder, draft))
+        yield StoreWriter(folder, _resumed(folder, draft, layout), layout)
     finally:
         os.close(lock)
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """The SHA-256 of these files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def _save(folder: Path, number: int, samples: Sequence[Sample]) -> dict[str, Path]:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {
+        "index": torch.tensor([sample.index for sample in samples]),
+        "offsets": torch.tensor([0, *map(len, samples)]).cumsum(0),
+        "input_ids": torch.cat([sample.input_ids for sample in samples]).int(),
+        "loss_mask": torch.cat([sample.loss_mask for sample in samples]),
+    }
+    states = [sample.hidden_states for sample in samples if sample.hidden_states is not None]
+    if states:
+        tensors["hidden_states"] = torch.cat(states)
+    partial = folder / f"shard-{number:05}.partial"
+    save_file(tensors, partial)
+    return {f"shard-{number:05}.safetensors": partial}
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _lock(folder: Path) -> int:
@@ -92,7 +141,7 @@ def _lock(folder: Path) -> int:
     return lock
 
 
-def _resumed(folder: Path, draft: Manifest) -> Manifest:
+def _resumed(folder: Path, draft: Manifest, layout: Layout) -> Manifest:
     """What is there already, without what a kill left half done."""
     if not (folder / NAME).exists():
         if foreign := sorted(name for name in os.listdir(folder) if not name.endswith(".partial")):
@@ -101,22 +150,25 @@ def _resumed(folder: Path, draft: Manifest) -> Manifest:
         return draft
     there = read_manifest(folder)
     _require_same(folder, there, draft)
-    finished = {shard.file: shard for shard in there.shards}
-    for path in (*folder.glob("shard-*.safetensors"), *folder.glob("*.partial"), *folder.glob(".*.partial")):
-        if path.name not in finished:
+    finished = {shard.number: [folder / name for name in layout.files_of(shard)] for shard in there.shards}
+    keep = {path for paths in finished.values() for path in paths}
+    # safetensors writes into a `.tmp…` beside the file first.
+    for path in (*folder.glob(layout.pattern), *folder.glob("*.partial"), *folder.glob(".tmp*")):
+        if path not in keep:
             path.unlink()
-    for shard in finished.values():
-        path = folder / shard.file
-        if not path.is_file() or path.stat().st_size != shard.bytes:
-            raise UsageError(f"{path} is not as it was written", hint="remove the folder and run the command again")
+    for shard in there.shards:
+        paths = finished[shard.number]
+        if not all(path.is_file() for path in paths) or sum(path.stat().st_size for path in paths) != shard.bytes:
+            where = paths[0] if len(paths) == 1 else f"{paths[0]} to {paths[-1].name}"
+            raise UsageError(f"{where} is not as it was written", hint="remove the folder and run the command again")
     return there
 
 
 def _require_same(folder: Path, there: Manifest, draft: Manifest) -> None:
     """Goes on only with what was asked for before."""
-    old = {"kind": there.kind, "planned_shards": there.planned_shards, **there.request}
-    new = {"kind": draft.kind, "planned_shards": draft.planned_shards, **draft.request}
-    for key in sorted(old | new):
+    old = {"kind": there.kind, "layout": there.layout, "planned_shards": there.planned_shards, **there.request}
+    new = {"kind": draft.kind, "layout": draft.layout, "planned_shards": draft.planned_shards, **draft.request}
+    for key in sorted(old | new, key=lambda key: (key == "planned_shards", key)):  # which follows from the others
         if old.get(key) != new.get(key):
             raise UsageError(
                 f"{folder} holds the data of another request: its {key} is {old.get(key)!r}, not {new.get(key)!r}",

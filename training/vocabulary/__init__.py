@@ -1,0 +1,1 @@
+"""The small vocabulary of a draft: the tokens that the answers hold most often."""
