@@ -1,15 +1,20 @@
-"""One row of a prompts file as a prompt, in the spellings that datasets use."""
+"""One row of a file as what was said by whom, in the spellings that data sets use; and what of it is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from spec_convert.evaluation.prompt import Prompt
 
+Role = Literal["system", "user", "assistant"]
+
 # The first of these keys that a row has is its prompt: conversations are said before their own first question.
 KEYS = ("conversations", "messages", "turns", "prompt", "question", "text")
-ROLES = {
+ANSWERED = ("prompt", "question")  # those beside which an answer may stand, under the first of ANSWERS that there is
+ANSWERS = ("response", "completion", "answer", "output")
+ROLES: Mapping[str, Role] = {
     "user": "user", "human": "user", "system": "system",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
 }  # fmt: skip
@@ -19,75 +24,105 @@ EXPECTED = (
 )
 
 
-class MalformedPrompt(Exception):
-    """A row that is no prompt; says what is wrong with it, its hint what was expected."""
+class MalformedRow(Exception):
+    """A row that is no conversation; says what is wrong with it, its hint what was expected.
 
-    def __init__(self, message: str, hint: str = EXPECTED) -> None:
+    ``reason`` is the kind of mistake as one word, to be counted.
+    """
+
+    def __init__(self, message: str, reason: str, hint: str = EXPECTED) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.reason, self.hint = reason, hint
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of a row: ``where`` in it, and the object that it came from, if it was one."""
+
+    role: Role
+    content: object
+    where: str
+    message: Mapping[str, object] | None = None
 
 
 def as_prompt(row: object) -> Prompt:
-    """The questions of one row, and its system prompt. Raises MalformedPrompt."""
+    """The questions of one row, and its system prompt; answers are left out, unread. Raises MalformedRow."""
+    said = said_in(row)
+    system = next((text_of(one.content, one.where) for one in said if one.role == "system"), None)
+    turns = tuple(text_of(one.content, one.where) for one in said if one.role == "user")
+    return Prompt(turns=turns, system=system)
+
+
+def said_in(row: object) -> list[Said]:
+    """What one row says, in order, in any spelling: at least one user turn, a system prompt only at the start.
+
+    Contents are as they stand: `text_of` reads them. An empty system prompt is none. A row that could not even be read
+    comes as the MalformedRow that says why. Raises MalformedRow.
+    """
+    if isinstance(row, MalformedRow):
+        raise row
     if isinstance(row, str):
-        return Prompt(turns=(_text(row, "the prompt"),))
+        return [Said("user", row, "the prompt")]
     if not isinstance(row, dict):
-        raise MalformedPrompt(f"a prompt is an object or a text, not {_kind(row)}")
+        raise MalformedRow(f"a prompt is an object or a text, not {_kind(row)}", "not_an_object")
     key = next((key for key in KEYS if row.get(key) is not None), None)
     if key is None:
-        raise MalformedPrompt(f"none of the keys {', '.join(sorted(map(str, row))) or '(none)'} holds a prompt")
-    said = row[key]
+        keys = ", ".join(sorted(map(str, row))) or "(none)"
+        raise MalformedRow(f"none of the keys {keys} holds a prompt", "unknown_keys")
+    said = list(_under(key, row[key]))
+    if row.get("system") and said[0].role != "system":
+        said.insert(0, Said("system", row["system"], "`system`"))
+    if key in ANSWERED and (answer := next((key for key in ANSWERS if row.get(key) is not None), None)):
+        said.append(Said("assistant", row[answer], f"`{answer}`"))
+    return said
+
+
+def text_of(content: object, where: str, *, may_be_empty: bool = False) -> str:
+    """A message's text, which may be spelled as a list of text parts. Raises MalformedRow."""
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str):
+        raise MalformedRow(f"{where} is {_kind(content)}, not text", "not_text")
+    if not (may_be_empty or content.strip()):
+        raise MalformedRow(f"{where} is empty", "empty_message")
+    return content
+
+
+def _under(key: str, said: Any) -> Iterator[Said]:
     if isinstance(said, str):
-        prompt = Prompt(turns=(_text(said, f"`{key}`"),))
+        yield Said("user", said, f"`{key}`")
     elif not isinstance(said, list) or not said:
-        raise MalformedPrompt(f"`{key}` is {_kind(said)}")
+        raise MalformedRow(f"`{key}` is {_kind(said)}", "no_messages")
     elif isinstance(said[0], dict):
-        prompt = _conversation(said)
+        yield from _conversation(said)
     else:
-        prompt = Prompt(turns=tuple(_text(turn, f"turn {number} of `{key}`") for number, turn in enumerate(said, 1)))
-    system = row.get("system")
-    if system and prompt.system is None:
-        return Prompt(turns=prompt.turns, system=_text(system, "`system`"))
-    return prompt
+        yield from (Said("user", turn, f"turn {number} of `{key}`") for number, turn in enumerate(said, 1))
 
 
-def _conversation(messages: Sequence[object]) -> Prompt:
-    """User turns and a system prompt at the start. What an assistant said is left out: it is to be written anew."""
-    turns, system = [], None
-    for number, message in enumerate(messages, 1):
-        where = f"message {number}"
-        role, content = _message(message, where)
-        if role == "user":
-            turns.append(_text(content, where))
-        elif role == "system":
-            if number > 1:
-                raise MalformedPrompt(f"{where} is a system prompt, which only the first message can be")
-            system = _text(content, where) if content else None
-    if not turns:
-        raise MalformedPrompt("the conversation has no user turn")
-    return Prompt(turns=tuple(turns), system=system)
+def _conversation(messages: Sequence[object]) -> list[Said]:
+    said = [_message(message, f"message {number}") for number, message in enumerate(messages, 1)]
+    for one in said[1:]:
+        if one.role == "system":
+            message = f"{one.where} is a system prompt, which only the first message can be"
+            raise MalformedRow(message, "late_system_prompt")
+    if said[0].role == "system" and not said[0].content:
+        del said[0]
+    if not any(one.role == "user" for one in said):
+        raise MalformedRow("the conversation has no user turn", "no_user_turn")
+    return said
 
 
-def _message(message: object, where: str) -> tuple[str, object]:
+def _message(message: object, where: str) -> Said:
     if not isinstance(message, dict):
-        raise MalformedPrompt(f"{where} is {_kind(message)}, not an object with role and content")
+        raise MalformedRow(f"{where} is {_kind(message)}, not an object with role and content", "not_a_message")
     for role, content in (("role", "content"), ("from", "value")):
-        if role in message and content in message:
+        if message.get(role) is not None and content in message:
             known = ROLES.get(message[role]) if isinstance(message[role], str) else None
             if known is None:
-                raise MalformedPrompt(f"{where} is said by {message[role]!r}", hint=f"known are {', '.join(ROLES)}")
-            return known, message[content]
-    raise MalformedPrompt(f"{where} has neither role and content nor from and value")
-
-
-def _text(said: object, where: str) -> str:
-    if isinstance(said, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in said):
-        said = "".join(str(part.get("text", "")) for part in said)
-    if not isinstance(said, str):
-        raise MalformedPrompt(f"{where} is {_kind(said)}, not text")
-    if not said.strip():
-        raise MalformedPrompt(f"{where} is empty")
-    return said
+                hint = f"known are {', '.join(ROLES)}"
+                raise MalformedRow(f"{where} is said by {message[role]!r}", "unknown_role", hint)
+            return Said(known, message[content], where, message)
+    raise MalformedRow(f"{where} has neither role and content nor from and value", "not_a_message")
 
 
 def _kind(value: Any) -> str:

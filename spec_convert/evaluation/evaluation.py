@@ -9,7 +9,8 @@ from typing import Any, get_args
 from spec_convert.errors import UsageError, unknown_name
 from spec_convert.evaluation.measured import Engine, Measured
 from spec_convert.evaluation.prompt import Prompt
-from spec_convert.evaluation.prompts import INSTALL, read_prompts
+from spec_convert.evaluation.prompts import read_prompts
+from spec_convert.evaluation.rows import INSTALL
 from spec_convert.evaluation.settings import require_usable
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)

@@ -456,3 +456,18 @@ def test_a_tokenizer_without_offsets_gives_the_same_mask() -> None:
     assert not slow.is_fast
     masked = Masker(slow).mask(chat("Hi", "Yo", "Ok?", "Aha", system="S"))
     assert list(runs(masked.loss_mask)) == [(32, 35), (58, 62)]
+
+
+@pytest.mark.parametrize(("name", "content"), [("chatml", "Yo"), ("mistral", " Yo"), ("tagged", "Yo")])
+def test_of_an_answer_that_was_cut_no_end_is_learned(name: str, content: str) -> None:
+    masked = MASKERS[name].mask(chat("Hi", "Yo", "Ok?", "Aha"), cut=[1])
+    assert said(TOKENIZERS[name], masked) == [content, ("" if name != "mistral" else " ") + "Aha" + ENDS[name]]
+
+
+def test_a_cut_that_no_tag_can_be_given_is_refused() -> None:
+    twice = BARE.replace("{% generation %}", "{% generation %}.{% endgeneration %}{% generation %}")
+    masker = Masker(byte_tokenizer(template=twice))
+    assert masker.mask(chat("q", "a"))
+    with pytest.raises(Unmaskable) as refused:
+        masker.mask(chat("q", "a"), cut=[1])
+    assert refused.value.reason == "cut_unplaced"

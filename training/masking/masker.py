@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,22 +43,27 @@ class Masker:
         self._way = Tags(tokenizer) if tagged else Prefixes(tokenizer)
         self._tokenizer = tokenizer
         self._apart = words_set_apart(tokenizer)
+        self._special = frozenset(tokenizer.all_special_ids)
 
-    def mask(self, messages: Messages) -> Masked:
+    def mask(self, messages: Messages, *, cut: Collection[int] = ()) -> Masked:
         """All answers of one conversation, in one row. Raises Unmaskable.
+
+        ``cut``: the messages, counted from 0, that the verifier did not end itself: what ends them is not learned.
 
         Words of the template in somebody else's text change nothing. In an answer they are special tokens like any,
         but with the one that ends a turn the verifier would have stopped there: such an answer is Unmaskable.
         """
         if not messages:
             raise Unmaskable("empty", "the conversation has no messages")
-        text, spans, rewritten_answers = self._way.said(messages)
+        text, spans, rewritten_answers = self._way.said(messages, cut)
         row = Row(self._tokenizer, text, self._apart)
         loss_mask = [False] * len(row.ids)
         for span in spans:
-            start, end = map(row.tokens_before, span)
-            if self._way.end is not None:
+            start, end = row.tokens_before(span.start), row.tokens_before(span.end)
+            if self._way.end is not None and not span.cut:
                 check_end(row.ids[start:end], self._way.end)
+            while span.cut and end > start and row.ids[end - 1] in self._special:
+                end -= 1
             loss_mask[start:end] = [True] * (end - start)
         return Masked(row.ids, loss_mask, rewritten_answers)
 

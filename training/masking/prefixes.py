@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from spec_convert.errors import UsageError
-from spec_convert.training.masking.rendering import Messages, Said, Spans, common_start, render
+from spec_convert.training.masking.rendering import Messages, Said, Span, common_start, render
 from spec_convert.training.masking.unmaskable import Unmaskable
 
 QUESTION = {"role": "user", "content": "?"}
@@ -37,19 +38,20 @@ class Prefixes:
             ) from refused
         self.end = self._ending.token
 
-    def said(self, messages: Messages) -> Said:
-        """Raises Unmaskable."""
+    def said(self, messages: Messages, cut: Collection[int]) -> Said:
+        """Of an answer that was cut nothing of the ending was said. Raises Unmaskable."""
         text = render(self._tokenizer, messages, prompt=False)
-        spans: Spans = []
+        spans: list[Span] = []
         last, rewritten_answers = 0, 0
         for number, message in enumerate(messages):
             if message["role"] == "assistant":
                 start, end = self._start(text, messages[:number]), self._end(text, messages, number)
-                if start > end - self._ending.own or start < last:
+                content = end - self._ending.own
+                if start > content or start < last:
                     raise Unmaskable("history_rewritten", f"the chat template leaves out message {number + 1}")
                 last = end
                 if self._is_as_said(text, start, end, messages[: number + 1]):
-                    spans.append((start, end))
+                    spans.append(Span(start, content, cut=True) if number in cut else Span(start, end))
                 else:
                     rewritten_answers += 1
         if rewritten_answers and not spans:

@@ -10,15 +10,22 @@ from spec_convert.errors import UsageError
 from spec_convert.training.masking.unmaskable import Unmaskable
 
 Messages = Sequence[Mapping[str, str]]
-Spans = list[tuple[int, int]]  # first character, and the one after the last
+
+
+class Span(NamedTuple):
+    """An answer's first character, and the one after its last. ``cut``: the verifier did not end it itself."""
+
+    start: int
+    end: int
+    cut: bool = False
 
 
 class Said(NamedTuple):
-    """A conversation's ``text``, and the characters of its answers, but for those that the template rewrites later."""
+    """A conversation's ``text``, and its answers in it, but for those that the template rewrites later."""
 
     text: str
-    spans: Spans
-    rewritten_answers: int
+    spans: list[Span]
+    rewritten_answers: int = 0
 
 
 def chat_template(tokenizer: Any) -> str:

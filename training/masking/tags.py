@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.errors import UsageError
-from spec_convert.training.masking.rendering import Messages, Said, chat_template, refusals
+from spec_convert.training.masking.rendering import Messages, Said, Span, chat_template, refusals
 from spec_convert.training.masking.unmaskable import Unmaskable
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Tags:
         self._tokenizer = tokenizer
         self._template = chat_template(tokenizer)
 
-    def said(self, messages: Messages) -> Said:
+    def said(self, messages: Messages, cut: Collection[int]) -> Said:
         """The characters within tags. Raises Unmaskable."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -36,7 +37,19 @@ class Tags:
         (text,), (marked,) = rendered
         if not marked and any(message["role"] == "assistant" for message in messages):
             raise Unmaskable("nothing_marked", "the chat template's generation tags mark nothing of the conversation")
-        return Said(text, marked, 0)
+        return Said(
+            text, [Span(*span, is_cut) for span, is_cut in zip(marked, _cuts(messages, cut, len(marked)), strict=True)]
+        )
+
+
+def _cuts(messages: Messages, cut: Collection[int], spans: int) -> list[bool]:
+    """Which spans are answers that were cut."""
+    answers = [number in cut for number, message in enumerate(messages) if message["role"] == "assistant"]
+    if not any(answers):
+        return [False] * spans
+    if len(answers) != spans:
+        raise Unmaskable("cut_unplaced", f"{len(answers)} answers have {spans} generation tags: which one was cut?")
+    return answers
 
 
 def has_tags(template: str) -> bool:
