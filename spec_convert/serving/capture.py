@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spec_convert.errors import UsageError
+from spec_convert.verifier import Verifier
 
 # In the response's `kv_transfer_params`, and in the connector's `kv_connector_extra_config`.
 PATH = "hidden_states_path"
+LAYERS = "layer_ids"
 STORAGE = "shared_storage_path"
 DTYPE = "dtype"
 CONNECTOR = ("HiddenStatesConnector", "spec_convert.serving.capture_connector")
+OURS = (  # options of vLLM that would undo the capture
+    "--speculative-config", "-sc", "--kv-transfer-config", "--enable-prefix-caching", "--no-enable-prefix-caching",
+)  # fmt: skip
+MODEL = ("--model", "--revision")
 
 
 def capture_arguments(layer_ids: Sequence[int], storage: Path, *, dtype: str | None = None) -> dict[str, Any]:
@@ -36,6 +44,38 @@ def capture_arguments(layer_ids: Sequence[int], storage: Path, *, dtype: str | N
         },
         "enable_prefix_caching": False,
     }
+
+
+def capture_command(
+    verifier: Verifier, layer_ids: Sequence[int], storage: Path, *, dtype: str, extra: Sequence[str] = ()
+) -> list[str]:
+    """`vllm serve` with which it answers as ever and writes the states of ``layer_ids`` of every request.
+
+    The words of a command line; ``extra``, options of vLLM, comes last, unchanged. Raises UsageError for one that
+    would replace the model or undo the capture.
+    """
+    from spec_convert.serving.command import command_line, refuse_options
+
+    hint = "change the command that --dry-run prints"
+    refuse_options(extra, MODEL, "would replace the model whose states are captured", hint)
+    refuse_options(extra, OURS, "would replace what makes vLLM capture hidden states", hint)
+    model = {"model": verifier.name} | ({"revision": verifier.files.revision} if verifier.pinned else {})
+    return command_line(model | capture_arguments(layer_ids, storage, dtype=dtype), extra)
+
+
+def default_storage() -> Path:
+    """Where a server writes the states unless it is told: a folder of this user among the temporary ones."""
+    return Path(tempfile.gettempdir()) / f"spec-convert-states-{os.getuid()}"
+
+
+def make_storage(storage: Path) -> None:
+    """Raises UsageError when the folder cannot be made or written to: vLLM would find out after its start."""
+    try:
+        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as reason:
+        raise UsageError(f"cannot make {storage}: {reason.strerror}", hint="give another --storage") from reason
+    if not os.access(storage, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {storage}", hint="give another --storage")
 
 
 def failure_of(path: Path) -> Path:

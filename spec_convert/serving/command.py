@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from spec_convert.errors import UsageError
 from spec_convert.servable import Servable
@@ -25,21 +25,32 @@ PAIR = ("--model", "--revision", "--spec-model", "--spec-method")  # of vLLM: wh
 
 
 def vllm_command(drafted: Servable, *, speculative_tokens: int | None = None, extra: Sequence[str] = ()) -> list[str]:
-    """`vllm serve` with all that the draft needs, as the words of a command line; ``extra`` comes last, unchanged.
+    """`vllm serve` with all that the draft needs, as `command_line` makes it.
 
-    Where that command cannot run it is the server's module, run by this Python. Raises UsageError when the command
-    would not serve this draft with this verifier.
+    Raises UsageError when the command would not serve this draft with this verifier.
     """
-    _refuse_stray(extra)
     _refuse_another_pair(extra)
     arguments = llm_arguments(drafted, speculative_tokens=speculative_tokens)
+    if "speculative_config" in arguments:
+        _refuse_second(extra)
+    return command_line(arguments, extra)
+
+
+def command_line(arguments: Mapping[str, Any], extra: Sequence[str]) -> list[str]:
+    """`vllm serve` with these arguments of vLLM's `LLM`, as words; ``extra`` comes last, unchanged.
+
+    Where that command cannot run it is the server's module, run by this Python. Raises UsageError when ``extra`` does
+    not begin with an option.
+    """
+    _refuse_stray(extra)
     start = [sys.executable, "-P", "-m", MODULE, "--model"] if lacks_command() else [PROGRAM, "serve"]
-    command = [*start, str(arguments.pop("model"))]
+    command = [*start, str(arguments["model"])]
     for name, value in arguments.items():
-        flag = f"--{name.replace('_', '-')}"
-        if flag in SPECULATIVE:
-            _refuse_second(extra)
-        command += [flag, value if isinstance(value, str) else json.dumps(value)]
+        flag = name.replace("_", "-")
+        if value is False:
+            command.append(f"--no-{flag}")
+        elif name != "model":
+            command += [f"--{flag}", value if isinstance(value, str) else json.dumps(value)]
     return [*command, *extra]
 
 
@@ -88,15 +99,16 @@ def _refuse_stray(extra: Sequence[str]) -> None:
 def _refuse_second(extra: Sequence[str]) -> None:
     """vLLM takes the last one, and would serve the verifier without this draft."""
     hint = "take the command that --dry-run prints, and add to its --speculative-config"
-    _refuse_options(extra, SPECULATIVE, "would replace the one that names this draft", hint)
+    refuse_options(extra, SPECULATIVE, "would replace the one that names this draft", hint)
 
 
 def _refuse_another_pair(extra: Sequence[str]) -> None:
     hint = "name the verifier by --verifier BASE before `--`, or change the command that --dry-run prints"
-    _refuse_options(extra, PAIR, "would replace the draft or its verifier", hint)
+    refuse_options(extra, PAIR, "would replace the draft or its verifier", hint)
 
 
-def _refuse_options(extra: Sequence[str], options: Sequence[str], why: str, hint: str) -> None:
+def refuse_options(extra: Sequence[str], options: Sequence[str], why: str, hint: str) -> None:
+    """Raises UsageError, which says ``why``, when vLLM may read a word of ``extra`` as one of ``options``."""
     for word in extra:
         if _names(word, options):
             raise UsageError(f"{word.partition('=')[0]} {why}", hint=hint)

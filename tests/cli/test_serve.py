@@ -206,7 +206,7 @@ def test_a_plugin_that_must_not_be_loaded_is_one_line(
         (["--model", "y"], "if it is one of vLLM's, put it after `--`: spec-convert serve DRAFT -- --model"),
         (["--speculative-config", "{}"], "put it after `--`: spec-convert serve DRAFT -- --speculative-config"),
         (["--verifer", "x"], "put it after `--`: spec-convert serve DRAFT -- --verifer"),
-        (["--verifer", "x"], "is no option of `serve`, which has --verifier, --speculative-tokens, --dry-run"),
+        (["--verifer", "x"], "is no option of `serve`, which has --verifier, --speculative-tokens, --capture"),
         (["8001"], "`8001` is neither the draft nor an option of vLLM"),
         (["--speculative-tokens", "0"], "0 is not in the range x>=1"),
     ],
@@ -221,3 +221,99 @@ def test_no_draft_is_named(cli: Any) -> None:
     ran = cli("serve", "--dry-run")
     assert ran.code == 2
     assert "Missing argument 'DRAFT'" in ran.err
+
+
+def value_after(words: list[str], flag: str) -> Any:
+    return json.loads(words[words.index(flag) + 1])
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_verifier_is_served_to_capture_its_states(
+    cli: Any, make_verifier: Any, executed: Any, tmp_path: Path
+) -> None:
+    model, storage = make_verifier(), tmp_path / "some" / "states"
+    args = ["--capture", model, "--layers", "1,4,8", "--storage", storage, "--dtype", "float32", "--", "--port", "8001"]
+    ran = cli("serve", *args)
+    (words,) = executed
+    assert words[:3] == ["vllm", "serve", str(model)]
+    speculative, transfer = value_after(words, "--speculative-config"), value_after(words, "--kv-transfer-config")
+    assert speculative["method"] == "extract_hidden_states"
+    assert speculative["draft_model_config"]["hf_config"] == {"eagle_aux_hidden_state_layer_ids": [1, 4, 8]}
+    assert transfer["kv_connector_extra_config"] == {"shared_storage_path": str(storage), "dtype": "float32"}
+    assert words[-3:] == ["--no-enable-prefix-caching", "--port", "8001"]
+    assert ran.out == ""
+    assert f"hidden states of layers 1,4,8 of 8 go to {storage}" in ran.err
+    assert storage.is_dir()
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_dry_run_of_a_capture_prints_the_command_alone_and_makes_nothing(
+    cli: Any, make_verifier: Any, executed: Any, unchanged: Any
+) -> None:
+    model = make_verifier(num_hidden_layers=16)
+    unchanged()
+    ran = cli("serve", "--capture", model, "--dry-run")
+    words = shlex.split(ran.out)
+    assert value_after(words, "--speculative-config")["draft_model_config"]["hf_config"] == {
+        "eagle_aux_hidden_state_layer_ids": [2, 8, 13, 16]
+    }
+    extra = value_after(words, "--kv-transfer-config")["kv_connector_extra_config"]
+    assert extra["dtype"] == "bfloat16"
+    assert extra["shared_storage_path"] in ran.err
+    assert ran.out.count("\n") == 1
+    assert executed == []
+    assert unchanged()
+
+
+def test_without_the_command_of_vllm_a_capture_runs_its_module(
+    cli: Any, vllm: Any, make_verifier: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "lacks_command", lambda: True)
+    words = shlex.split(cli("serve", "--capture", make_verifier(), "--dry-run").out)
+    assert words[:6] == [sys.executable, "-P", "-m", command.MODULE, "--model", words[5]]
+
+
+@pytest.mark.usefixtures("vllm")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--capture", "--verifier", "x"], "--verifier belongs to a draft, and --capture serves a verifier alone"),
+        (["--capture", "--speculative-tokens", "3"], "--speculative-tokens belongs to a draft"),
+        (["--layers", "2"], "--layers belongs to --capture"),
+        (["--storage", "x"], "to capture hidden states: serve --capture MODEL --storage"),
+        (["--dtype", "float32"], "--dtype belongs to --capture"),
+        (["--capture", "--layers", "1,9"], "the layers 1,9 are not ascending boundary ids from 0 to 8"),
+        (["--capture", "--layers", "a"], "'a' is no list of layer numbers"),
+        (["--capture", "--", "--enable-prefix-c"], "--enable-prefix-c would replace what makes vLLM capture"),
+        (["--capture", "--", "--kv-transfer-config={}"], "--kv-transfer-config would replace what makes vLLM capture"),
+        (["--capture", "--", "-sc.method", "x"], "-sc.method would replace what makes vLLM capture"),
+        (["--capture", "--", "--model", "x"], "--model would replace the model whose states are captured"),
+        (["--capture", "8001"], "`8001` is neither the draft nor an option of vLLM"),
+    ],
+)
+def test_what_does_not_belong_to_a_capture_is_refused(
+    cli: Any, make_verifier: Any, executed: Any, args: list[str], message: str
+) -> None:
+    ran = cli("serve", make_verifier(), *args)
+    assert (ran.code, ran.out, executed) == (2, "", [])
+    assert message in ran.err
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_draft_is_nothing_to_capture(cli: Any, eagle: Any, executed: Any) -> None:
+    ran = cli("serve", "--capture", eagle().convert().output)
+    assert (ran.code, executed) == (2, [])
+    assert "is itself a draft" in ran.err
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_storage_that_cannot_be_written_is_one_line(
+    cli: Any, make_verifier: Any, executed: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    ran = cli("serve", "--capture", make_verifier(), "--storage", tmp_path / "file" / "states")
+    assert (ran.code, executed) == (2, [])
+    assert said(ran) == [
+        f"error: cannot make {tmp_path}/file/states: Not a directory",
+        "  hint: give another --storage",
+    ]
