@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from loguru import Logger
 
 LONG = 200_000_000  # bytes: what takes less than about a second to copy needs no bar
+EVERY = 30.0  # seconds from one line about long work to the next
 
 
 class _Listener:
@@ -33,19 +35,37 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def progress(total: int, *, unit: str = "B") -> Iterator[Callable[[int], object]]:
+def progress(total: int, *, unit: str = "B", aloud: bool = False) -> Iterator[Callable[[int], object]]:
     """What to call with each number of bytes (or other units) done.
 
-    Long work draws a bar, when somebody looks at it on a terminal.
+    Long work draws a bar, when somebody looks at it on a terminal. ``aloud``: elsewhere it says a line now and then.
     """
     long = total > LONG if unit == "B" else total > 1
-    if not (_Listener.wanted and long and sys.stderr.isatty()):
+    if not (_Listener.wanted and long and (aloud or sys.stderr.isatty())):
         yield lambda _: None
+        return
+    if not sys.stderr.isatty():
+        yield _in_lines(total, unit)
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=unit, unit_scale=unit == "B", leave=False) as bar:
+    with tqdm(total=total, unit=unit, unit_scale=total >= 10_000, leave=False) as bar:
         yield bar.update
+
+
+def _in_lines(total: int, unit: str) -> Callable[[int], object]:
+    started = told = time.monotonic()
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal told, done
+        done += more
+        if (now := time.monotonic()) - told >= EVERY:
+            told, speed = now, done / (now - started)
+            minutes = (total - done) / speed / 60
+            say(f"{done:,} of {total:,} {unit}s, {speed:,.0f} {unit}s/s, about {minutes:,.0f} minutes to go")
+
+    return advance
 
 
 def colour_wanted() -> bool:

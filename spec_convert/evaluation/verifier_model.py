@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -101,37 +102,53 @@ class VerifierModel:
         return logits
 
     def _catch(self, state: StateId) -> None:
-        """A hook on the one module that has this state: `output_hidden_states` would keep those of all layers."""
-        decoder = self.model.get_decoder()
-        if state == "final":
-            decoder.register_forward_hook(lambda _module, _args, made: self._keep(state, made.last_hidden_state))
-            return
-        layers = _layers(decoder, self.model.config.get_text_config().num_hidden_layers)
-        if state > len(layers):
+        layers = self.model.config.get_text_config().num_hidden_layers
+        if state != "final" and state > layers:
             raise UsageError(
-                f"the draft reads the verifier's state {state}, the verifier has {len(layers)} layers",
+                f"the draft reads the verifier's state {state}, the verifier has {layers} layers",
                 hint="name the model that the draft was trained for: --verifier BASE",
             )
-        if state == len(layers):
-            layers[-1].register_forward_hook(lambda _module, _args, made: self._keep(state, made))
-        else:
-            layers[state].register_forward_pre_hook(
-                lambda _module, args, named: self._keep(state, args or named["hidden_states"]), with_kwargs=True
-            )
+        catch_state(self.model, state, partial(self._caught.__setitem__, state))
 
-    def _keep(self, state: StateId, value: Any) -> None:
-        self._caught[state] = value[0] if isinstance(value, tuple) else value
+
+def catch_state(model: Any, state: StateId, keep: Callable[[Tensor], None]) -> None:
+    """Hand each pass's ``state`` [B, T, H] to ``keep``, from a hook on the one module that has it.
+
+    Of a causal language model of transformers; `output_hidden_states` would keep the states of all layers. A boundary
+    id up to the number of layers. Raises UsageError when the model's layers cannot be found.
+    """
+    decoder = model.get_decoder()
+    if state == "final":
+        decoder.register_forward_hook(lambda _module, _args, made: keep(made.last_hidden_state))
+        return
+    layers = _layers(decoder, model.config.get_text_config().num_hidden_layers)
+    if state == len(layers):
+        layers[-1].register_forward_hook(lambda _module, _args, made: keep(_first(made)))
+        return
+
+    def before(_module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        keep(_first(args or named["hidden_states"]))
+
+    layers[state].register_forward_pre_hook(before, with_kwargs=True)
 
 
 def load_verifier(name: str, config: Config, *, revision: str | None, dtype: str, device: str) -> VerifierModel:
     """The verifier in a folder or on the Hub, with hooks for the states that the draft of ``config`` wants."""
+    return VerifierModel(load_model(name, revision=revision, dtype=dtype, device=device), wanted_states(config))
+
+
+def load_model(name: str, *, revision: str | None, dtype: str, device: str) -> Any:
+    """The causal language model of transformers in a folder or on the Hub, complete.
+
+    ``dtype`` "auto": that of its weights. Raises UsageError.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     if not sys.stderr.isatty():
         disable_progress_bar()  # type: ignore[no-untyped-call]
-    kind = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
+    kind = dtype if dtype == "auto" else getattr(torch, dtype)
     try:
         made: Any = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=kind, output_loading_info=True)
     except (ImportError, OSError, ValueError, SafetensorError) as error:
@@ -145,7 +162,7 @@ def load_verifier(name: str, config: Config, *, revision: str | None, dtype: str
             f"{len(missing)} of the weights of {name} are not there, the first {missing[0]}",
             hint="`--verifier` takes the full model that the draft was trained for",
         )
-    return VerifierModel(model.to(device), wanted_states(config))
+    return model.to(device)
 
 
 def _layers(decoder: nn.Module, count: int) -> nn.ModuleList:
@@ -154,9 +171,15 @@ def _layers(decoder: nn.Module, count: int) -> nn.ModuleList:
     if len(lists) != 1:
         raise UsageError(
             f"cannot tell which part of {type(decoder).__name__} is its {count} layers",
-            hint="measure with --engine vllm",
+            hint="--engine vllm may know this model",
         )
     return lists[0]
+
+
+def _first(value: Any) -> Tensor:
+    """Layers take and give a tensor, or a tuple that begins with it."""
+    tensor: Tensor = value[0] if isinstance(value, tuple) else value
+    return tensor
 
 
 def _refuse_recurrent(model: Any) -> None:

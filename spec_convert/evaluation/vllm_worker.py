@@ -1,22 +1,18 @@
 """One vLLM engine that answers all prompts: `python -m spec_convert.evaluation.vllm_worker`, started by `vllm_process`.
 
-The request is one line of JSON on stdin. On stdout come one line `{"answered": n}` whenever n more answers are
-complete, and at the end one line `{"result": …}` or `{"refused": …}`; whatever vLLM prints goes to stderr. Stdin
-stays open as long as somebody waits: when it ends, this process ends, and with it those that vLLM has started.
+It receives one request. It tells `{"answered": n}` whenever n more answers are complete, and at the end
+`{"result": …}` or `{"refused": …}`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from io import StringIO
 from itertools import zip_longest
-from threading import Thread
 from typing import Any
+
+from spec_convert.serving.worker import Parent
 
 WARM_UP_PROMPTS, WARM_UP_TOKENS = 32, 8
 DRAFTS = "vllm:spec_decode_num_drafts"
@@ -191,27 +187,14 @@ class Run:
         return [float(scores[token].logprob) for token in pair]
 
 
-def _end_with_the_parent() -> None:
-    """This process leads a group of its own, to which all that vLLM starts belongs."""
-    os.read(0, 1)  # not `sys.stdin`, whose lock this thread would hold when the interpreter shuts down
-    os.killpg(0, signal.SIGKILL)
-
-
 def main() -> None:
-    request = json.loads(sys.stdin.readline())
-    Thread(target=_end_with_the_parent, daemon=True).start()
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # vLLM and its workers may print what they like
-
-    def tell(**message: Any) -> None:
-        channel.write(json.dumps(message) + "\n")
-
+    parent = Parent()
     try:
-        result = work(request, lambda count: tell(answered=count))
+        result = work(parent.receive(), lambda count: parent.tell(answered=count))
     except Refusal as refusal:
-        tell(refused=str(refusal))
+        parent.tell(refused=str(refusal))
     else:
-        tell(result=result)
+        parent.tell(result=result)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import spec_convert.writer
-from spec_convert.narration import LONG, listen, progress
+from spec_convert.narration import EVERY, LONG, listen, progress
 
 COMMAND = [sys.executable, "-m", "spec_convert"]
 
@@ -131,6 +131,18 @@ def test_no_bar_in_a_pipe_for_short_work_or_when_quiet(monkeypatch: pytest.Monke
     assert shown_by(2 * LONG, io.StringIO(), monkeypatch) == ""
     assert shown_by(LONG, Terminal(), monkeypatch) == ""
     assert shown_by(2 * LONG, Terminal(), monkeypatch, wanted=False) == ""
+
+
+def test_where_nobody_looks_work_that_is_told_aloud_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stderr = iter([0.0, 10.0, EVERY + 30, EVERY + 31]), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr("spec_convert.narration.time.monotonic", lambda: next(clock))
+    listen()
+    with progress(10_000, unit="token", aloud=True) as advance:
+        for _ in range(3):
+            advance(1_200)
+    listen(wanted=False)
+    assert stderr.getvalue() == "INFO    2,400 of 10,000 tokens, 40 tokens/s, about 3 minutes to go\n"
 
 
 def test_the_writer_advances_by_every_byte(eagle: Any, monkeypatch: pytest.MonkeyPatch) -> None:

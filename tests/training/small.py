@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spec_convert.training.store.manifest import Manifest
+from spec_convert.training.store.manifest import LayerFacts, Manifest, TokenizerFacts
 from spec_convert.training.store.reading import Store, open_store
 from spec_convert.training.store.sample import Sample
 from spec_convert.training.store.writing import writing
@@ -69,6 +70,20 @@ def write_prepared(folder: Path, verifier: Path, samples: Sequence[Sample], *, p
     with writing(folder, manifest) as writer:
         for number, some in enumerate(shards):
             writer.write(number, some)
+    return open_store(folder)
+
+
+def write_states(folder: Path, samples: Sequence[Sample]) -> Store:
+    """What `generate` would write of these samples: here the states are numbers that tell the tokens apart."""
+    layers = LayerFacts(ids=(1, LAYERS), num_hidden_layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+    manifest = Manifest(
+        kind="hidden_states", request={"made_by": "a test"}, layers=layers, made_with={}, counts={}, planned_shards=1,
+        tokenizer=TokenizerFacts(name="a model", fingerprint="0" * 64, vocab_size=VOCABULARY),
+    )  # fmt: skip
+    with writing(folder, manifest) as writer:
+        states = [sample.input_ids[:, None, None].float().expand(-1, 2, HIDDEN).clone() for sample in samples]
+        pairs = zip(samples, states, strict=True)
+        writer.write(0, [replace(sample, hidden_states=state) for sample, state in pairs])
     return open_store(folder)
 
 

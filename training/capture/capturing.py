@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from spec_convert.errors import UsageError
 from spec_convert.training.capture.engine import Chunk, Engine
 from spec_convert.training.store.reading import Store
 from spec_convert.training.store.sample import Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Sink(Protocol):
@@ -44,6 +48,17 @@ def capture(
 
     for number, states in zip(left, engine.capture(chunks()), strict=True):
         pairs = zip(under_way.pop(number), states, strict=True)
-        samples = [replace(sample, hidden_states=state) for sample, state in pairs]
+        samples = [replace(sample, hidden_states=_finite(state, sample)) for sample, state in pairs]
         sink.write(number, samples)
         on_tokens(sum(map(len, samples)))
+
+
+def _finite(states: Tensor, sample: Sample) -> Tensor:
+    import torch
+
+    if not torch.stack(states.aminmax()).isfinite().all():
+        raise UsageError(
+            f"the states of sample {sample.index} are not all finite numbers in {str(states.dtype)[6:]}",
+            hint="large ones need --dtype bfloat16, and --compute-dtype bfloat16 or float32",
+        )
+    return states

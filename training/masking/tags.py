@@ -37,9 +37,8 @@ class Tags:
         (text,), (marked,) = rendered
         if not marked and any(message["role"] == "assistant" for message in messages):
             raise Unmaskable("nothing_marked", "the chat template's generation tags mark nothing of the conversation")
-        return Said(
-            text, [Span(*span, is_cut) for span, is_cut in zip(marked, _cuts(messages, cut, len(marked)), strict=True)]
-        )
+        cuts = _cuts(messages, cut, len(marked))
+        return Said(text, [Span(start, end, is_cut) for (start, end), is_cut in zip(marked, cuts, strict=True)])
 
 
 def _cuts(messages: Messages, cut: Collection[int], spans: int) -> list[bool]:
