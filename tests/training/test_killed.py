@@ -19,6 +19,8 @@ from spec_convert.training.store.reading import open_store
 
 from .small import HIDDEN, random_samples, write_prepared
 
+pytestmark = pytest.mark.long  # as long as eleven runs
+
 KILLS, SHARDS, PER_SHARD, LENGTH = 10, 200, 4, 24
 # The imports take seconds, so they are done once: each run is a fork of this process. It says the run's process id,
 # and when that has ended its status.

@@ -111,6 +111,8 @@ def test_the_manifest_says_whose_states_these_are(run: Any, tmp_path: Path, veri
 def test_an_interrupted_run_goes_on_without_doing_anything_twice(run: Any, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(MadeUp(lasts=2))
+    for leftover in (".tmpW8kqLs", "shard-00002.partial", "shard-00002.safetensors"):  # the first is safetensors' own
+        (tmp_path / "out" / leftover).write_bytes(b"half of it")
     second = MadeUp()
     captured = run(second)
     assert second.chunks == 3
@@ -118,6 +120,7 @@ def test_an_interrupted_run_goes_on_without_doing_anything_twice(run: Any, tmp_p
     run(output=tmp_path / "undisturbed")
     for path in (tmp_path / "undisturbed").iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+    assert len(list((tmp_path / "out").iterdir())) == len(list((tmp_path / "undisturbed").iterdir()))
 
 
 def test_a_finished_output_says_so_and_opens_no_engine(run: Any, heard: list[str]) -> None:

@@ -168,6 +168,7 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.long
 @pytest.mark.usefixtures("one_core")
 def test_a_real_vllm_reads_what_transformers_reads_in_every_layer(verifier: Path, tmp_path: Path) -> None:
     """Lengths of all kinds, the longest of them read piece by piece; a chunk twice, beside others."""

@@ -43,7 +43,8 @@ def padded(chunk: Chunk, *, budget: int) -> Iterator[Batch]:
 def packed(chunk: Chunk, *, budget: int) -> Iterator[Batch]:
     """Texts end to end in one row of at most ``budget`` tokens, or one longer text.
 
-    Where the positions begin anew, transformers lets no token attend to those before.
+    Where the positions begin anew, transformers lets no token attend to those before, by a mask of the whole row: that
+    costs more than the little padding of texts of about the same length, and less than that of a few of any length.
     """
     for places in _filled(chunk, lambda _count, _longest, total: total <= budget):
         texts = [torch.tensor(chunk[place]) for place in places]
