@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from spec_convert.errors import UsageError
 from spec_convert.servable import Servable
+from spec_convert.serving.process import command_of
 from spec_convert.serving.speculative import llm_arguments
 from spec_convert.serving.updaters import drops_biases
 from spec_convert.serving.versions import INSTALL, lacks_command
@@ -43,15 +44,20 @@ def command_line(arguments: Mapping[str, Any], extra: Sequence[str]) -> list[str
     not begin with an option.
     """
     _refuse_stray(extra)
-    start = [sys.executable, "-P", "-m", MODULE, "--model"] if lacks_command() else [PROGRAM, "serve"]
+    start = [*command_of(MODULE), "--model"] if lacks_command() else [PROGRAM, "serve"]
     command = [*start, str(arguments["model"])]
     for name, value in arguments.items():
-        flag = name.replace("_", "-")
-        if value is False:
-            command.append(f"--no-{flag}")
-        elif name != "model":
-            command += [f"--{flag}", value if isinstance(value, str) else json.dumps(value)]
+        if name != "model":
+            command += option(name, value)
     return [*command, *extra]
+
+
+def option(name: str, value: object) -> list[str]:
+    """An argument of vLLM's `LLM`, as its command line spells it."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", value if isinstance(value, str) else json.dumps(value)]
 
 
 def require_plugin(drafted: Servable) -> None:

@@ -252,7 +252,23 @@ def test_the_key_is_sent() -> None:
         assert server.headers[0]["Authorization"] == "Bearer k-1"
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1", "", "ftp://x", "http://[x", "http://x:y"])
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    with serving(echo) as server:
+        for url in (server.url, f"http://localhost:{server.port}"):
+            assert asked([url], 1, patience=1) == [0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000", "127.0.0.1", "", "ftp://x", "http://[x", "http://x:y", "http://x:0", "http://x:99999",
+        "http://x..y", "http://x\n", "http://x?y=1", "http://x/#y", "http://",
+    ],
+)  # fmt: skip
 def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is no URL of a server"):
         Endpoints([url], concurrency=1, patience=1)

@@ -162,7 +162,8 @@ def test_a_flag_of_the_other_engine_is_refused(
     [
         (["--shard-size", "plenty"], "'plenty' is no size, such as 256MB"),
         (["--shard-size", "0"], "is no size"),
-        (["--layers", "2,x"], "'2,x' are no layer ids"),
+        (["--layers", "2,x"], "'2,x' is no list of layer numbers like"),
+        (["--device", "meta"], "there is no device meta: Cannot copy out of meta tensor"),
         (["--layers", "6,1"], "are not ascending boundary ids from 0 to 6"),
     ],
 )

@@ -103,6 +103,24 @@ def test_parts_of_the_hidden_size_are_refused(collect: Any, tmp_path: Path) -> N
         assert "a part of the hidden size is of no use" in err
 
 
+def test_states_of_a_part_of_a_text_are_refused(collect: Any, tmp_path: Path) -> None:
+    """Laid end to end in a shard they would be taken for those of the next text."""
+    for sample in range(len(LENGTHS)):
+        leave(tmp_path / "states" / f"{sample}.pt", sample, lambda states: states[1:] if len(states) == 9 else states)
+    code, err = collect()
+    assert code == 2
+    assert f"1.pt holds states of [8, 3, {HIDDEN}], and those of 9 tokens in 3 layers of the verifier are" in err
+
+
+def test_a_dtype_that_nobody_stores_is_refused_with_those_that_are(collect: Any, tmp_path: Path) -> None:
+    for sample in range(len(LENGTHS)):
+        leave(tmp_path / "states" / f"{sample}.pt", sample, lambda states: states.int())
+    code, err = collect()
+    assert code == 2
+    assert "holds int32, from which no float32 can be made" in err
+    assert "states are bfloat16, float16, float32" in err
+
+
 def test_what_is_missing_is_counted_and_nothing_is_written(collect: Any, tmp_path: Path) -> None:
     for sample in (0, 2):
         leave(tmp_path / "states" / f"{sample}.safetensors", sample)
@@ -141,6 +159,8 @@ class Harmful:
         ({"input_ids": torch.arange(3), "states": torch.zeros(3)}, "1.pt holds no tensor hidden_states"),
         ({"hidden_states": torch.zeros(3)}, "1.pt holds no tensor token_ids or input_ids"),
         (torch.zeros(3), "1.pt holds no tensor token_ids or input_ids"),
+        ({"input_ids": torch.zeros(3)}, "1.pt holds float32 for token ids"),
+        ({"input_ids": torch.arange(3), "hidden_states": torch.tensor(1.0)}, "1.pt holds states of []"),
     ],
 )
 def test_what_holds_no_states_is_named_and_never_executed(

@@ -57,15 +57,18 @@ class FileEngine:
         import torch
 
         first, *others = self._found.of(token_ids)
-        states = self._wanted.checked(_read(first, STATES), where=first)
+        states = self._checked(first, len(token_ids))
         for path in others:
-            if not torch.equal(states, self._wanted.checked(_read(path, STATES), where=path)):
+            if not torch.equal(states, self._checked(path, len(token_ids))):
                 raise UsageError(
                     f"{first} and {path} hold different states of one text: each may be a part of them, "
                     "and parts cannot be used",
                     hint="if one of the ranks has the whole, take it: --filter-rank 0",
                 )
         return states
+
+    def _checked(self, path: Path, tokens: int) -> Tensor:
+        return self._wanted.checked(_read(path, STATES), tokens=tokens, where=path)
 
 
 def find_states(folder: Path, *, rank: int | None) -> Found:
@@ -78,8 +81,18 @@ def find_states(folder: Path, *, rank: int | None) -> Found:
         raise UsageError(f"there are no .safetensors or .pt files{of_rank} below {folder}", hint="give another --files")
     found: dict[bytes, list[Path]] = defaultdict(list)
     for path in paths:
-        found[_digest(_read(path, *TOKENS).flatten().tolist())].append(path)
+        found[_digest(_token_ids(path))].append(path)
     return Found(found)
+
+
+def _token_ids(path: Path) -> list[int]:
+    """Those of one text, in whatever shape."""
+    tensor = _read(path, *TOKENS)
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if kind not in ("int32", "int64"):
+        raise UsageError(f"{path} holds {kind} for token ids", hint="remove it, or give another --files")
+    ids: list[int] = tensor.flatten().tolist()
+    return ids
 
 
 def _digest(token_ids: Sequence[int]) -> bytes:

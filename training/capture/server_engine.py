@@ -79,10 +79,9 @@ class ServerEngine:
         token_ids, states = _waited_for(path)
         if token_ids.tolist() != list(body["prompt"]):
             raise UsageError(f"{path} holds the states of another text", hint="the server mixes up its requests")
-        states = self._wanted.checked(states, where=path)
+        states = self._wanted.checked(states, tokens=len(token_ids), where=path)
         if not self._files.keep:
-            path.unlink()
-            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # which vLLM's own connector leaves behind
+            _remove(path)
         return states
 
 
@@ -98,7 +97,7 @@ def captured_layers(endpoints: Endpoints, model: str, files: Files) -> tuple[int
             raise UsageError(f"the server of {model} captures no hidden states", hint=NOT_CAPTURING)
         path = files.here(Path(said[PATH]))
         _waited_for(path)
-        path.unlink()
+        _remove(path)
         return tuple(said[LAYERS]) if LAYERS in said else None
 
     (layers,) = endpoints.results(COMPLETIONS, [_body(model, GREETING)], read)
@@ -107,6 +106,11 @@ def captured_layers(endpoints: Endpoints, model: str, files: Files) -> tuple[int
 
 def _body(model: str, token_ids: Sequence[int]) -> Body:
     return {"model": model, "prompt": list(token_ids), "max_tokens": 1, "temperature": 0}
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # which vLLM's own connector leaves behind
 
 
 def _waited_for(path: Path) -> tuple[Tensor, Tensor]:

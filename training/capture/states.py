@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spec_convert.errors import UsageError
+from spec_convert.training.capture.estimate import ITEM_BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,22 +31,27 @@ class Wanted:
                 f"{where} captures the layers {theirs}, not {ours}", hint=f"ask for them: --layers {theirs}"
             )
 
-    def checked(self, states: Tensor, *, where: Path) -> Tensor:
-        """``states`` in the wanted dtype. Raises UsageError when they are of another shape, or were rounded more."""
+    def checked(self, states: Tensor, *, tokens: int, where: Path) -> Tensor:
+        """``states`` of so many tokens, in the wanted dtype.
+
+        Raises UsageError when they are of another shape, or were rounded more.
+        """
         import torch
 
-        length, shape = len(states), (len(self.layer_ids), self.hidden_size)
-        if states.shape != (length, *shape):
+        shape = [tokens, len(self.layer_ids), self.hidden_size]
+        if list(states.shape) != shape:
             raise UsageError(
-                f"{where} holds states of {list(states.shape)}, and those of {shape[0]} layers of the verifier are "
-                f"{[length, *shape]}",
-                hint="name the layers that were captured, with --layers; a part of the hidden size is of no use",
+                f"{where} holds states of {list(states.shape)}, and those of {tokens} tokens in {shape[1]} layers of "
+                f"the verifier are {shape}",
+                hint="name the layers that were captured, with --layers; a part of a text or of the hidden size is of "
+                "no use",
             )
         theirs = str(states.dtype).removeprefix("torch.")
         if theirs not in (self.dtype, EXACT):
+            known = theirs in ITEM_BYTES
             raise UsageError(
                 f"{where} holds {theirs}, from which no {self.dtype} can be made",
-                hint=f"store it as it is: --dtype {theirs}",
+                hint=f"store it as it is: --dtype {theirs}" if known else f"states are {', '.join(ITEM_BYTES)}",
             )
         wanted: torch.dtype = getattr(torch, self.dtype)
         return states.to(wanted)

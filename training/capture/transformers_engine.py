@@ -112,7 +112,7 @@ def _best_device() -> str:
 
 def _usable(device: str) -> str:
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()  # from `meta` nothing comes back
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises each of them for some device
         reason = str(error).partition("\n")[0]
         raise UsageError(f"there is no device {device}: {reason}", hint=f"--device {_best_device()}") from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spec_convert.cli.convert import LayerIds
 from spec_convert.cli.output import json_option, show, show_json
 
 if TYPE_CHECKING:
@@ -28,18 +29,6 @@ class Size(click.ParamType[int]):
         if match is None or int(match[1]) == 0:
             self.fail(f"{value!r} is no size, such as 256MB or 1GB", param, ctx)
         return int(match[1]) * UNITS[match[2]]
-
-
-class LayerIds(click.ParamType[tuple[int, ...]]):
-    """`2,15,27,30`: boundary ids."""
-
-    name = "ids"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} are no layer ids, such as 2,15,27,30", param, ctx)
 
 
 OPTIONS = (

@@ -13,7 +13,6 @@ from itertools import islice
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from spec_convert.errors import UsageError
 from spec_convert.narration import say
@@ -27,6 +26,7 @@ Answer = dict[str, Any]
 Result = TypeVar("Result")
 
 GREETING_SECONDS = 10.0  # in which a living server takes a connection and says what it serves
+THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")  # a proxy, which the environment may name, is on another
 LONGEST_PAUSE = 15.0  # seconds between two attempts, give or take half of it
 
 
@@ -128,7 +128,8 @@ class Endpoints:
         key = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         timeout = httpx.Timeout(self._patience, connect=GREETING_SECONDS)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._concurrency)
-        return httpx.Client(headers=key, timeout=timeout, limits=limits)
+        direct = {f"all://{host}": None for host in THIS_MACHINE}
+        return httpx.Client(headers=key, timeout=timeout, limits=limits, mounts=direct)
 
     def _given_up(self) -> UsageError:
         words = "; ".join(f"{server.root}: {server.last_words}" for server in self._servers)
@@ -298,10 +299,14 @@ class _Call(Generic[Result]):
 
 
 def _root(url: str) -> str:
+    import httpx
+
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is no number, or half a bracket
+        parts = httpx.URL(url)
+        parts.host.encode("idna")  # as it will be looked up
+        port_fits = parts.port is None or 0 < parts.port < 1 << 16
+        usable = parts.scheme in ("http", "https") and bool(parts.host) and port_fits and not set(url) & set("?#")
+    except (httpx.InvalidURL, UnicodeError):
         usable = False
     if not usable:
         raise UsageError(f"`{url}` is no URL of a server", hint="such as --endpoint http://127.0.0.1:8000")

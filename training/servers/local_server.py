@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 
 from spec_convert.errors import UsageError
 from spec_convert.narration import say
-from spec_convert.serving.command import MODULE
+from spec_convert.serving.command import MODULE, option
 from spec_convert.serving.process import ENVIRONMENT, command_of, reason
 from spec_convert.serving.versions import INSTALL, installed
 from spec_convert.verifier import Verifier
@@ -63,7 +62,7 @@ def vllm_command(verifier: Verifier, llm_args: Mapping[str, Any], *, port: int) 
     for name, value in llm_args.items():
         if name in OURS:
             raise UsageError(f"--llm-arg {name} is decided here", hint=f"what says it is {OURS[name]}")
-        command += _words(name.replace("_", "-"), value)
+        command += option(name, value)
     return command
 
 
@@ -123,10 +122,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     process.wait()
-
-
-def _words(flag: str, value: object) -> list[str]:
-    """As vLLM's command line spells an argument of `LLM`."""
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", value if isinstance(value, str) else json.dumps(value)]
