@@ -7,21 +7,14 @@ import json
 from typing import Any
 
 from spec_convert.errors import UsageError
+from spec_convert.evaluation.chat import load_tokenizer
 from spec_convert.training.store.manifest import TokenizerFacts
 from spec_convert.verifier import Verifier
 
 
 def open_tokenizer(verifier: Verifier) -> Any:
     """The tokenizer of transformers for this verifier. Raises UsageError when there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(verifier.name, revision=verifier.files.revision)
-    except (ImportError, OSError, ValueError) as error:
-        raise UsageError(
-            f"{verifier.name} has no tokenizer that transformers can load: {' '.join(str(error).split())}",
-            hint="the verifier's folder must hold its tokenizer (tokenizer.json)",
-        ) from error
+    return load_tokenizer(verifier.name, revision=verifier.files.revision)
 
 
 def facts_of(tokenizer: Any, verifier: Verifier) -> TokenizerFacts:

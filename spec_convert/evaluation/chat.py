@@ -52,13 +52,18 @@ class Chat:
 
 def open_chat(name: str, *, revision: str | None) -> Chat:
     """The tokenizer of the verifier in a folder or on the Hub. Raises UsageError when it has none."""
+    return Chat(load_tokenizer(name, revision=revision))
+
+
+def load_tokenizer(name: str, *, revision: str | None) -> Any:
+    """The tokenizer of transformers for the verifier in a folder or on the Hub. Raises UsageError when it has none."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (ImportError, OSError, ValueError) as error:
+        # Left unsaid, transformers would ask on stdin whether to run a tokenizer's own code.
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # what a damaged file raises is anything
         raise UsageError(
             f"{name} has no tokenizer that transformers can load: {' '.join(str(error).split())}",
-            hint="prompts are text: the verifier's folder must hold its tokenizer (tokenizer.json)",
+            hint="the verifier's folder must hold its tokenizer (tokenizer.json)",
         ) from error
-    return Chat(tokenizer)

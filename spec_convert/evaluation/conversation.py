@@ -79,13 +79,17 @@ def said_in(row: object) -> list[Said]:
 
 def text_of(content: object, where: str, *, may_be_empty: bool = False) -> str:
     """A message's text, which may be spelled as a list of text parts. Raises MalformedRow."""
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    if isinstance(content, list) and all(map(_is_text_part, content)):
+        content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
         raise MalformedRow(f"{where} is {_kind(content)}, not text", "not_text")
     if not (may_be_empty or content.strip()):
         raise MalformedRow(f"{where} is empty", "empty_message")
     return content
+
+
+def _is_text_part(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _under(key: str, said: Any) -> Iterator[Said]:

@@ -45,7 +45,9 @@ def hub_dataset(source: str) -> str | None:
     name = source.removeprefix("hf://")
     if not path.exists() and HUB_ID.fullmatch(name) and Path(name).suffix.lower() not in READERS:
         return name
-    what = "is a folder" if path.exists() else "is no file here and no dataset id of the Hub"
+    what = "is no file here and no dataset id of the Hub"
+    if path.exists():
+        what = "is a folder" if path.is_dir() else "is no regular file"
     raise UsageError(f"{source} {what}", hint=f"give a file ({', '.join(READERS)}) or a dataset id such as org/name")
 
 

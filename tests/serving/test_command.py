@@ -13,7 +13,7 @@ import pytest
 from spec_convert.errors import UsageError
 from spec_convert.servable import servable
 from spec_convert.serving import command as module
-from spec_convert.serving.command import become, require_plugin, vllm_command
+from spec_convert.serving.command import become, command_line, require_plugin, vllm_command
 
 from ..hub.server import FakeHub
 
@@ -100,6 +100,12 @@ def test_another_model_or_draft_is_not_passed_on(eagle: Any, make_verifier: Any,
 def test_options_with_names_like_those_are_passed_on(eagle: Any) -> None:
     extra = ["--model-impl", "vllm", "--served-model-name", "--spec-tokens=2", "--max_model_len", "9"]
     assert vllm_command(servable(eagle().convert().output), extra=extra)[3:] == extra
+
+
+def test_arguments_are_spelt_as_vllm_reads_them() -> None:
+    arguments = {"model": "m", "enforce_eager": True, "enable_prefix_caching": False, "dtype": "half", "override": {}}
+    words = ["--enforce-eager", "--no-enable-prefix-caching", "--dtype", "half", "--override", "{}"]
+    assert command_line(arguments, []) == ["vllm", "serve", "m", *words]
 
 
 def test_a_stray_word_is_not_passed_on(eagle: Any) -> None:

@@ -27,6 +27,7 @@ class Served:
 
     def __init__(self, respond: Callable[[Body], Reply], *, model: str = "a-model", port: int = 0) -> None:
         self.respond, self.model = respond, model
+        self.context: int | None = None  # how many tokens it says that the model takes
         self.bodies: list[Body] = []
         self.headers: list[Mapping[str, str]] = []
         self.under_way = self.most_under_way = 0
@@ -63,7 +64,8 @@ class Served:
 def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(Reply({"object": "list", "data": [{"id": served.model}]}))
+            card = {"id": served.model} | ({"max_model_len": served.context} if served.context else {})
+            self._send(Reply({"object": "list", "data": [card]}))
 
         def do_POST(self) -> None:
             served.headers.append(dict(self.headers))

@@ -290,6 +290,22 @@ def test_a_text_that_the_server_refuses_ends_it_with_the_servers_words(collect: 
     assert f"{server.url}/v1/completions: 400 maximum context length is 20" in err
 
 
+def test_a_text_that_leaves_no_room_for_an_answer_is_refused_before_the_first_request(
+    collect: Any, storage: Path, tmp_path: Path
+) -> None:
+    with serving(Capturing(storage, LAYERS, HIDDEN)) as one, serving(Capturing(storage, LAYERS, HIDDEN)) as other:
+        one.context, other.context = 30, 31
+        code, err = collect("--endpoint", other.url, "--endpoint", one.url)
+        assert code == 2
+        assert "sample 3 of " in err
+        assert "has 30 tokens, and " in err
+        assert "reads at most 29, since vLLM must be able to add one" in err
+        assert "--seq-length 29" in err
+        assert one.bodies == other.bodies == []
+        assert collect("--endpoint", other.url)[0] == 0
+    require_complete(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -298,8 +314,9 @@ def test_a_text_that_the_server_refuses_ends_it_with_the_servers_words(collect: 
         (["--endpoint", "http://x", "--files", "."], "--endpoint and --files are two sources"),
         (["--endpoint", "http://x", "--filter-rank", "0"], "--filter-rank is for --files"),
         (["--files", ".", "--keep-files"], "--keep-files is for servers"),
-        (["--files", ".", "--storage-as", "/a=/b"], "--storage-as is for servers"),
+        (["--files", ".", "--storage-as", "/a=."], "--storage-as is for servers"),
         (["--endpoint", "http://x", "--storage-as", "/a"], "is not of the form SERVER_DIR=LOCAL_DIR"),
+        (["--endpoint", "http://x", "--storage-as", "/a=/no/where"], "there is no folder /no/where here"),
         (["--endpoint", "http://x", "--patience", "soon"], "is no time, such as 90s, 10m or 1h"),
     ],
 )

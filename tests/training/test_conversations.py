@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,7 @@ MALFORMED: list[tuple[object, str, str]] = [
     ({"messages": [BECAUSE.as_dict()]}, "no_user_turn", "the conversation has no user turn"),
     ({"messages": [{"role": "user", "content": " "}]}, "empty_message", "message 1 is empty"),
     ({"messages": [WHY.as_dict(), {"role": "gpt", "content": None}]}, "not_text", "message 2 is null, not text"),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, "not_text", "message 1 is a list"),
     ({"question": "Why?", "answer": ["Because."]}, "not_text", "`answer` is a list, not text"),
     ({"question": "Why?", "answer": "half a \ud83d"}, "not_unicode", "`answer` is not valid Unicode"),
     (
@@ -127,6 +129,12 @@ def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
 def test_a_source_that_is_nothing_is_refused(name: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         open_source(name)
+
+
+def test_what_can_be_read_only_once_is_not_called_a_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.jsonl")
+    with pytest.raises(UsageError, match=r"p\.jsonl is no regular file"):
+        open_source(tmp_path / "p.jsonl")
 
 
 class Columns:

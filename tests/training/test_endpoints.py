@@ -266,7 +266,7 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(monkeypatch: pyte
     "url",
     [
         "localhost:8000", "127.0.0.1", "", "ftp://x", "http://[x", "http://x:y", "http://x:0", "http://x:99999",
-        "http://x..y", "http://x\n", "http://x?y=1", "http://x/#y", "http://",
+        "http://x..y", "http://x\n", "http://x y", "http://x?y=1", "http://x/#y", "http://",
     ],
 )  # fmt: skip
 def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:

@@ -157,6 +157,23 @@ def test_a_flag_of_the_other_engine_is_refused(
     assert f"{flags[0]} does nothing in the engine {engine}" in said.err
 
 
+def test_a_text_that_leaves_vllm_no_room_for_an_answer_is_refused_before_its_start(
+    verifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The small verifier reads 1,024 tokens, and all of them with transformers."""
+    write_prepared(tmp_path / "long", verifier, random_samples([3, 1024]))
+    words = ["generate", str(tmp_path / "long"), str(tmp_path / "out"), "--layers", "1,6", "--engine"]
+    monkeypatch.setattr(generating, "require_vllm", lambda: "0.32.0")
+    assert run([*words, "vllm"]) == 2
+    said = capfd.readouterr().err
+    assert "sample 1 of " in said
+    assert "has 1,024 tokens, and " in said
+    assert "reads at most 1,023, since vLLM must be able to add one" in said
+    assert "--seq-length 1023" in said
+    assert not (tmp_path / "out").exists()
+    assert run([*words, "transformers"]) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

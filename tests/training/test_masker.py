@@ -248,6 +248,16 @@ def test_an_empty_thought_that_only_the_last_answer_shows_is_no_rewriting() -> N
     assert masked.rewritten_answers == 0
 
 
+def test_an_answer_whose_separate_thought_is_dropped_later_is_not_learned() -> None:
+    thought = "{% if loop.last and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    tokenizer = byte_tokenizer(template=THINKING.replace(TURN, TURN + thought))
+    messages = chat("q", "a", "q", "b")
+    for answer in messages[1::2]:
+        answer["reasoning_content"] = "a"
+    masked = Masker(tokenizer).mask(messages)
+    assert (said(tokenizer, masked), masked.rewritten_answers) == (["<think>a</think>b<|im_end|>"], 1)
+
+
 def test_a_system_prompt_that_moves_is_rewritten_history() -> None:
     template = (
         "{% for m in messages %}{% if loop.last %}<|im_start|>system\nS<|im_end|>\n{% endif %}" + TURN
@@ -462,6 +472,21 @@ def test_a_tokenizer_without_offsets_gives_the_same_mask() -> None:
 def test_of_an_answer_that_was_cut_no_end_is_learned(name: str, content: str) -> None:
     masked = MASKERS[name].mask(chat("Hi", "Yo", "Ok?", "Aha"), cut=[1])
     assert said(TOKENIZERS[name], masked) == [content, ("" if name != "mistral" else " ") + "Aha" + ENDS[name]]
+
+
+@pytest.mark.parametrize("after", ["<|im_end|>\n", " STOP", "<|im_end|><|endoftext|>"])
+def test_of_a_cut_answer_nothing_is_learned_that_its_tag_holds_after_it(after: str) -> None:
+    tokenizer = byte_tokenizer(template=BARE.replace("{% endgeneration %}", after + "{% endgeneration %}"))
+    masked = Masker(tokenizer).mask(chat("q", "Yo", "q", "no"), cut=[1])
+    assert said(tokenizer, masked) == ["Yo", "no" + after]
+
+
+def test_a_cut_answer_whose_end_the_tag_varies_is_refused() -> None:
+    ends = "{{ '.' if m.content == '!' else '<|im_end|>' }}{% endgeneration %}"
+    masker = Masker(byte_tokenizer(template=BARE.replace("{% endgeneration %}", ends)))
+    with pytest.raises(Unmaskable) as refused:
+        masker.mask(chat("q", "!"), cut=[1])
+    assert refused.value.reason == "ending_varies"
 
 
 def test_a_cut_that_no_tag_can_be_given_is_refused() -> None:

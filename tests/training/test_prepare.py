@@ -182,6 +182,12 @@ def test_the_summary_says_the_same_in_words(cli: Cli, tmp_path: Path, verifier: 
     assert ran.err.splitlines() == [f"INFO    reading {source}", "INFO    tokenising 4 rows"]
 
 
+def test_what_a_row_says_cannot_speak_to_the_terminal(cli: Cli, tmp_path: Path, verifier: Path) -> None:
+    source = written(tmp_path / "p.jsonl", ONE, {"a\x1b[31m\nkey": 1})
+    ran = cli("prepare", source, tmp_path / "out", "--verifier", verifier)
+    assert f"malformed   1 unknown_keys: first {source}:2: none of the keys a\\x1b[31m\\nkey holds" in ran.out
+
+
 def test_a_row_is_cut_at_the_last_answer_token_that_fits(tmp_path: Path, verifier: Path) -> None:
     source = written(tmp_path / "p.jsonl", ONE)
     prepared = prepare([source], tmp_path / "out", verifier=verifier, seq_length=22)
@@ -223,6 +229,40 @@ def test_thoughts_that_the_template_does_not_write_are_not_passed_over(tmp_path:
     thinker = with_tokenizer(verifier, tmp_path / "thinker", byte_tokenizer(template=writes))
     prepare([written(tmp_path / "p.jsonl", row)], tmp_path / "thought", verifier=thinker)
     assert answers(open_store(tmp_path / "thought")) == ["Hm.Yo<|im_end|>"]
+
+
+def test_thoughts_that_tags_leave_out_of_earlier_answers_are_not_passed_over(tmp_path: Path, verifier: Path) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.reasoning_content if loop.last }}{{ m.content }}<|im_end|>{% endgeneration %}{% else %}"
+        "{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}"
+    )
+    tagged = with_tokenizer(verifier, tmp_path / "tagged", byte_tokenizer(template=template))
+    one = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo", "reasoning_content": "Hm."}]
+    source = written(tmp_path / "p.jsonl", {"messages": one}, {"messages": [*one, *one]})
+    prepared = prepare([source], tmp_path / "out", verifier=tagged)
+    assert answers(open_store(tmp_path / "out")) == ["Hm.Yo<|im_end|>"]
+    assert prepared.accounts.examples["left_out.reasoning_not_rendered"].words.endswith("of message 2")
+
+
+def test_a_thought_that_was_cut_is_not_ended_by_the_template(tmp_path: Path, verifier: Path) -> None:
+    writes = CHATML.replace("{{ message['content'] }}", "{{ message.reasoning_content }}/{{ message['content'] }}")
+    thinker = with_tokenizer(verifier, tmp_path / "thinker", byte_tokenizer(template=writes))
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": content, "reasoning_content": "Hm"},
+            ],
+            "finish_reasons": [reason],
+        }
+        for content, reason in (("", "length"), ("Y", "length"), ("Yo", "stop"))
+    ]
+    prepared = prepare([written(tmp_path / "p.jsonl", *rows)], tmp_path / "out", verifier=thinker)
+    assert sorted(answers(open_store(tmp_path / "out"))) == ["Hm/Y", "Hm/Yo<|im_end|>"]
+    left_out = prepared.accounts.examples["left_out.cut_while_reasoning"]
+    assert left_out.where.endswith("p.jsonl:1")
+    assert "--max-tokens" in left_out.hint
 
 
 def test_duplicates_are_kept_here(tmp_path: Path, verifier: Path) -> None:
@@ -280,6 +320,11 @@ def test_nothing_left_names_the_commonest_cause_and_what_to_type(cli: Cli, tmp_p
 def test_bad_requests_get_one_line(cli: Cli, tmp_path: Path, verifier: Path) -> None:
     good, out = written(tmp_path / "p.jsonl", ONE), tmp_path / "out"
     silent = with_tokenizer(verifier, tmp_path / "silent", byte_tokenizer(template=None))
+    damaged, own_code = (shutil.copytree(verifier, tmp_path / name) for name in ("damaged", "own code"))
+    (damaged / "tokenizer.json").write_text("{}")
+    settings = json.loads((own_code / "tokenizer_config.json").read_text())
+    settings |= {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    (own_code / "tokenizer_config.json").write_text(json.dumps(settings))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "a.tex").write_text("…")
     for args, what in {
@@ -287,6 +332,8 @@ def test_bad_requests_get_one_line(cli: Cli, tmp_path: Path, verifier: Path) -> 
         (tmp_path / "absent.jsonl", out, "--verifier", verifier): "is no file here",
         (good, out, "--verifier", tmp_path / "absent"): "absent",
         (good, out, "--verifier", silent): "chat template",
+        (good, out, "--verifier", damaged): "has no tokenizer that transformers can load",
+        (good, out, "--verifier", own_code): "has no tokenizer that transformers can load",
         (good, tmp_path / "thesis", "--verifier", verifier): "is not empty: it holds a.tex",
         (good, out, "--verifier", verifier, "--show-mask", 1, "--json"): "leave one of them out",
         (good, out, "--verifier", verifier, "--seq-length", 0): "--seq-length",
@@ -297,7 +344,19 @@ def test_bad_requests_get_one_line(cli: Cli, tmp_path: Path, verifier: Path) -> 
         assert ran.code == 2, args
         assert what in ran.err
         assert "Traceback" not in ran.err
+        assert not ran.out, "no question either"
     assert not out.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    cli: Cli, tmp_path: Path, verifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(tmp_path / "p.jsonl", ONE)
+    use_cache(source / "below a file", monkeypatch)
+    ran = cli("prepare", source, tmp_path / "out", "--verifier", verifier)
+    assert ran.code == 2
+    assert "error: the cache of `datasets` cannot be used" in ran.err
+    assert "HF_DATASETS_CACHE=FOLDER" in ran.err
 
 
 @pytest.mark.parametrize("library", ["datasets", "transformers"])
@@ -379,6 +438,18 @@ def test_a_store_that_other_versions_began_is_not_gone_on_with(tmp_path: Path, v
     manifest["counts"]["tokens"] += 1
     (out / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match=r"was begun with tokens (\d+) instead of"):
+        prepare([source], out, verifier=verifier)
+
+
+def test_an_unfinished_store_is_gone_on_with_by_the_same_versions_only(tmp_path: Path, verifier: Path) -> None:
+    source, out = many(tmp_path / "p.jsonl", 4), tmp_path / "out"
+    prepare([source], out, verifier=verifier)
+    whole = json.loads((out / "manifest.json").read_text())
+    older = {**whole, "made_with": {**whole["made_with"], "tokenizers": "0.1"}}
+    (out / "manifest.json").write_text(json.dumps(older))
+    prepare([source], out, verifier=verifier)
+    (out / "manifest.json").write_text(json.dumps({**older, "shards": []}))
+    with pytest.raises(UsageError, match=r"was begun with tokenizers 0\.1 instead of"):
         prepare([source], out, verifier=verifier)
 
 

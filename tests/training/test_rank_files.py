@@ -159,7 +159,7 @@ class Harmful:
         ({"input_ids": torch.arange(3), "states": torch.zeros(3)}, "1.pt holds no tensor hidden_states"),
         ({"hidden_states": torch.zeros(3)}, "1.pt holds no tensor token_ids or input_ids"),
         (torch.zeros(3), "1.pt holds no tensor token_ids or input_ids"),
-        ({"input_ids": torch.zeros(3)}, "1.pt holds float32 for token ids"),
+        ({"token_ids": torch.zeros(3)}, "1.pt holds float32 for token ids"),
         ({"input_ids": torch.arange(3), "hidden_states": torch.tensor(1.0)}, "1.pt holds states of []"),
     ],
 )

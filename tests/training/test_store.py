@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spec_convert.errors import UsageError
+from spec_convert.training.store import writing as store_writing
 from spec_convert.training.store.manifest import NAME, Manifest, TokenizerFacts
 from spec_convert.training.store.reading import open_store
 from spec_convert.training.store.sample import Sample
@@ -79,6 +80,23 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("…")
     with pytest.raises(UsageError, match=r"holds thesis\.tex"), writing(tmp_path, manifest()):
         pass
+
+
+def test_a_folder_that_takes_no_files_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, who may write everywhere."""
+
+    def denied(path: Path, text: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_writing, "replace_text", denied)
+        with (
+            pytest.raises(UsageError, match=f"cannot write {tmp_path}: Permission denied"),
+            writing(tmp_path, manifest()),
+        ):
+            pass
+    with writing(tmp_path, manifest()):
+        pass  # and the folder is not locked any more
 
 
 def test_an_unfinished_store_is_not_read(tmp_path: Path) -> None:

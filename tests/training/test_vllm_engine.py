@@ -19,8 +19,10 @@ from torch import Tensor
 from spec_convert.errors import UsageError
 from spec_convert.serving.capture import failure_of
 from spec_convert.training.capture import vllm_engine
+from spec_convert.training.capture.capturing import capture
 from spec_convert.training.capture.engine import Chunk
 from spec_convert.training.capture.vllm_engine import AHEAD, FOLDER, VLLMEngine, open_vllm_engine
+from spec_convert.training.store.sample import Sample
 from spec_convert.verifier import open_verifier
 
 from .small import HIDDEN, LAYERS, random_samples
@@ -73,6 +75,29 @@ def test_chunks_are_sent_ahead_but_not_far_and_their_files_do_not_stay(tmp_path:
         assert list(tmp_path.iterdir()) == []
         assert all(torch.equal(state, states_of(ids)) for state, ids in zip(states, chunk, strict=True))
         taken += 1
+
+
+def test_the_files_of_a_chunk_take_no_room_while_vllm_writes_the_chunk_after_the_next(tmp_path: Path) -> None:
+    """They are mapped: the disk has their place back when nobody holds the tensors any more."""
+    other = Other(tmp_path)
+
+    def receive() -> dict[str, list[str]]:
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+        return Other.receive(other)
+
+    other.receive = receive  # type: ignore[method-assign]
+    sink = Sink()
+    capture(random_samples([3] * 4), [[0], [1], [2], [3]], engine(other), sink, on_tokens=lambda _: None)  # type: ignore[arg-type]
+    assert sink.written == [0, 1, 2, 3]
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.done: frozenset[int] = frozenset()
+        self.written: list[int] = []
+
+    def write(self, number: int, samples: Sequence[Sample]) -> None:
+        self.written.append(number)
 
 
 @pytest.mark.parametrize(

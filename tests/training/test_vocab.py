@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -139,6 +140,13 @@ def test_a_vocabulary_whose_files_have_changed_is_not_there(prepared: Path, tmp_
     np.save(tmp_path / "vocab" / "d2t.npy", np.arange(32))
     with pytest.raises(UsageError, match="not as they were written"):
         make_vocabulary(prepared, tmp_path / "vocab", draft_vocab_size=32)
+
+
+def test_an_empty_folder_is_filled_where_it_is(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make_vocabulary(prepared, Path(), draft_vocab_size=32).written
+    assert sorted(os.listdir()) == ["d2t.npy", "t2d.npy", "token_freq.pt", "vocab.json"]
+    assert not make_vocabulary(prepared, Path(), draft_vocab_size=32).written
 
 
 @pytest.mark.parametrize("force", [False, True])

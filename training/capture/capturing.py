@@ -47,10 +47,15 @@ def capture(
             yield [sample.input_ids.tolist() for sample in under_way[number]]
 
     for number, states in zip(left, engine.capture(chunks()), strict=True):
-        pairs = zip(under_way.pop(number), states, strict=True)
-        samples = [replace(sample, hidden_states=_finite(state, sample)) for sample, state in pairs]
-        sink.write(number, samples)
+        samples = under_way.pop(number)
+        _write(sink, number, samples, states)
+        states.clear()  # while the engine goes on: they take memory, or a place on the disk from which they are mapped
         on_tokens(sum(map(len, samples)))
+
+
+def _write(sink: Sink, number: int, samples: Sequence[Sample], states: Sequence[Tensor]) -> None:
+    pairs = zip(samples, states, strict=True)
+    sink.write(number, [replace(sample, hidden_states=_finite(state, sample)) for sample, state in pairs])
 
 
 def _finite(states: Tensor, sample: Sample) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spec_convert.errors import UsageError
 from spec_convert.narration import say
+from spec_convert.training.capture.longest import require_readable
 from spec_convert.training.capture.plan import plan_capture
 from spec_convert.training.capture.rank_files import FileEngine, find_states
 from spec_convert.training.capture.running import Captured, CaptureRequest, run_capture
@@ -23,6 +24,7 @@ def collect_from_servers(request: CaptureRequest, endpoints: Endpoints, files: F
     model = endpoints.model()
     if model != request.verifier.name:
         say(f"the servers call their model {model}: its states are taken for those of {request.verifier.name}")
+    require_readable(open_store(request.data), request.verifier, context=endpoints.context, answers=True)
     request = replace(request, layer_ids=_agreed(request.layer_ids, captured_layers(endpoints, model, files)))
     engine = ServerEngine(endpoints, model, files, _wanted(request))
     return run_capture(request, lambda: nullcontext(engine), made_with={"engine": engine.name, "model": model})

@@ -23,6 +23,8 @@ class Engine(Protocol):
     def capture(self, chunks: Iterable[Chunk]) -> Iterator[list[Tensor]]:
         """For each chunk, in order, the states [T, L, H] of each of its samples, in the wanted dtype, on the CPU.
 
+        Each list is the caller's, who empties it.
+
         An engine may read ahead, but what it yields for a chunk must not depend on the other chunks: a run that is
         killed and goes on must end with the same data. Raises UsageError.
         """

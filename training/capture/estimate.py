@@ -10,9 +10,13 @@ from spec_convert.errors import UsageError
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
-def require_space(output: Path, states: int, *, layers: int) -> None:
-    """Raises UsageError when the disk of ``output`` has no room for ``states`` bytes, less what is there already."""
-    needed = states - size_of(output)
+def require_space(output: Path, states: int, *, layers: int, scratch: int = 0) -> None:
+    """Raises UsageError when the disk of ``output`` has no room for ``states`` bytes, less what is there already.
+
+    ``scratch``: bytes of states at most that lie in ``output`` a second time while they are captured.
+    """
+    left = max(0, states - size_of(output))
+    needed = left + min(left, scratch)
     there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:

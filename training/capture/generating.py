@@ -15,6 +15,7 @@ from spec_convert.narration import say
 from spec_convert.serving.capture import default_layers
 from spec_convert.serving.versions import installed, require_vllm
 from spec_convert.training.capture.engine import Engine
+from spec_convert.training.capture.longest import require_readable
 from spec_convert.training.capture.running import Captured, CaptureRequest, Layout, run_capture
 from spec_convert.training.store.reading import open_store
 from spec_convert.verifier import Verifier, open_verifier
@@ -72,6 +73,7 @@ def generate(  # noqa: PLR0913  the contract of the command line, flag by flag
     if chosen == "vllm":
         from spec_convert.training.capture.vllm_engine import open_vllm_engine
 
+        require_readable(store, opened, answers=True)
         open_engine = partial(
             open_vllm_engine, opened, layers, dtype=dtype, compute_dtype=computed, scratch=Path(output),
             tensor_parallel_size=tensor_parallel_size, llm_args=llm_args or {}, verbose=verbose,

@@ -43,8 +43,8 @@ class Wanted:
             raise UsageError(
                 f"{where} holds states of {list(states.shape)}, and those of {tokens} tokens in {shape[1]} layers of "
                 f"the verifier are {shape}",
-                hint="name the layers that were captured, with --layers; a part of a text or of the hidden size is of "
-                "no use",
+                hint="name the layers that were captured, with --layers; a part of the hidden size is of no use, nor "
+                "is one of the text",
             )
         theirs = str(states.dtype).removeprefix("torch.")
         if theirs not in (self.dtype, EXACT):

@@ -22,6 +22,8 @@ class SameFolder(click.ParamType[tuple[Path, Path]]):
         server, equals, local = str(value).partition("=")
         if not (equals and server.startswith("/") and local):
             self.fail(f"{value!r} is not of the form SERVER_DIR=LOCAL_DIR", param, ctx)
+        if not Path(local).is_dir():
+            self.fail(f"there is no folder {local} here", param, ctx)
         return Path(server), Path(local)
 
 

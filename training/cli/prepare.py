@@ -12,6 +12,7 @@ import click
 
 from spec_convert.cli.output import json_option, show, show_json
 from spec_convert.errors import UsageError
+from spec_convert.reports.escape import one_line
 
 if TYPE_CHECKING:
     from spec_convert.training.preparation.preparing import Prepared
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     "--seq-length", metavar="N", type=click.IntRange(min=1), default=2048, show_default=True,
     help="Longer conversations are cut to so many tokens.",
 )  # fmt: skip
-@click.option("--max-samples", metavar="N", type=click.IntRange(min=1), help="Take so many of the shuffled rows.")
+@click.option(
+    "--max-samples", metavar="N", type=click.IntRange(min=1), help="Stop at so many samples of the shuffled rows."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shuffling.")
 @click.option(
     "--num-proc", metavar="N", type=click.IntRange(min=1), help="Processes that tokenise. Default: one for each core."
@@ -103,6 +106,6 @@ def _tell(prepared: Prepared) -> None:
     for reason, example in prepared.accounts.examples.items():
         kind, _, name = reason.partition(".")
         label = kind.replace("_", " ")
-        show(f"{label:<11} {counts[reason]:,} {name}: first {example.where}: {example.words}")
+        show(one_line(f"{label:<11} {counts[reason]:,} {name}: first {example.where}: {example.words}"))
         if example.hint:
             show(f"            {example.hint}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spec_convert.cli.output import json_option, show, show_json, show_table, show_warning
+from spec_convert.reports.escape import one_line
 
 if TYPE_CHECKING:
     from spec_convert.training.vocabulary.files import KeyFile
@@ -50,7 +51,7 @@ def vocab(data: Path, output: Path, as_json: bool, **flags: Any) -> None:
 def _tell(made: Made) -> None:
     facts = made.facts
     of = facts.tokenizer.name if facts.tokenizer else "an unnamed verifier"
-    show(f"answers     {facts.answer_tokens:,} tokens, {facts.distinct_tokens:,} distinct, of {of}")
+    show(one_line(f"answers     {facts.answer_tokens:,} tokens, {facts.distinct_tokens:,} distinct, of {of}"))
     show(f"vocabulary  {facts.draft_vocab_size:,} of {facts.target_vocab_size:,} tokens")
     show(f"output      {made.output}" + ("" if made.written else ": it is there already"))
     show("")

@@ -20,7 +20,7 @@ def conversations_of(sources: Sequence[Source], key: str) -> Dataset:
 
     Columns: ``row`` (its number), ``where``, ``messages`` as chat templates want them, ``began_with_answer`` (see
     `Conversation`), and for a malformed row ``wrong`` (the reason), ``words`` and ``hint``, else empty. Raises
-    UsageError.
+    UsageError, or OSError when the cache does not take them.
     """
     from datasets import Dataset, Features, Value
     from datasets.exceptions import DatasetGenerationError  # type: ignore[import-untyped]
@@ -34,7 +34,7 @@ def conversations_of(sources: Sequence[Source], key: str) -> Dataset:
     try:
         return Dataset.from_generator(lambda: _rows(sources), features=features, fingerprint=key)
     except DatasetGenerationError as error:
-        if isinstance(error.__cause__, UsageError):
+        if isinstance(error.__cause__, UsageError | OSError):
             raise error.__cause__ from None
         raise
 

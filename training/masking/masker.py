@@ -43,7 +43,6 @@ class Masker:
         self._way = Tags(tokenizer) if tagged else Prefixes(tokenizer)
         self._tokenizer = tokenizer
         self._apart = words_set_apart(tokenizer)
-        self._special = frozenset(tokenizer.all_special_ids)
 
     def mask(self, messages: Messages, *, cut: Collection[int] = ()) -> Masked:
         """All answers of one conversation, in one row. Raises Unmaskable.
@@ -62,8 +61,6 @@ class Masker:
             start, end = row.tokens_before(span.start), row.tokens_before(span.end)
             if self._way.end is not None and not span.cut:
                 check_end(row.ids[start:end], self._way.end)
-            while span.cut and end > start and row.ids[end - 1] in self._special:
-                end -= 1
             loss_mask[start:end] = [True] * (end - start)
         return Masked(row.ids, loss_mask, rewritten_answers)
 

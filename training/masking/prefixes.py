@@ -6,11 +6,20 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from spec_convert.errors import UsageError
-from spec_convert.training.masking.rendering import Messages, Said, Span, common_start, render
+from spec_convert.training.conversations.conversation import REASONING
+from spec_convert.training.masking.rendering import (
+    ANSWERS,
+    Messages,
+    Said,
+    Span,
+    common_end,
+    common_start,
+    render,
+    with_answer,
+)
 from spec_convert.training.masking.unmaskable import Unmaskable
 
 QUESTION = {"role": "user", "content": "?"}
-ANSWERS = ("yes", "no")  # unlike at both ends
 
 
 class Ending(NamedTuple):
@@ -76,7 +85,7 @@ class Prefixes:
         one, other = (
             render(self._tokenizer, with_answer(messages, number, answer), prompt=False) for answer in ANSWERS
         )
-        after = common_start(one[::-1], other[::-1])[::-1]
+        after = common_end(one, other)
         ending = self._ending.after[: self._ending.own]
         if not (after.startswith(ending) and text.endswith(after)):
             raise Unmaskable(
@@ -90,12 +99,8 @@ class Prefixes:
         Templates for models that think drop the thoughts of earlier answers: what is left of such an answer is not
         what the verifier says after that prompt. A thought that was empty may be dropped.
         """
-        span, said = text[start:end], render(self._tokenizer, turns, prompt=False)
-        return said.startswith(span, start) or turns[-1]["content"].strip() in span
-
-
-def with_answer(messages: Messages, number: int, answer: str) -> Messages:
-    return [*messages[:number], {**messages[number], "content": answer}, *messages[number + 1 :]]
+        span, said, answer = text[start:end], render(self._tokenizer, turns, prompt=False), turns[-1]
+        return said.startswith(span, start) or (not answer.get(REASONING) and answer["content"].strip() in span)
 
 
 def rewritten(number: int) -> Unmaskable:
@@ -111,7 +116,7 @@ def ending(tokenizer: Any) -> Ending:
         render(tokenizer, [QUESTION, {"role": "assistant", "content": answer}], prompt=False) for answer in ANSWERS
     )
     check_prompt(tokenizer, before=common_start(one, other))
-    after = common_start(one[::-1], other[::-1])[::-1]
+    after = common_end(one, other)
     known = set(tokenizer.all_special_ids)
     ends = [
         (after.index(word.content), -len(word.content), number)

@@ -10,6 +10,7 @@ from spec_convert.errors import UsageError
 from spec_convert.training.masking.unmaskable import Unmaskable
 
 Messages = Sequence[Mapping[str, str]]
+ANSWERS = ("yes", "no")  # unlike at both ends: what a template writes around both is its own
 
 
 class Span(NamedTuple):
@@ -65,3 +66,12 @@ def common_start(one: str, other: str) -> str:
     """What two texts have in common before they part."""
     differs = (place for place, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
     return one[: next(differs, min(len(one), len(other)))]
+
+
+def common_end(one: str, other: str) -> str:
+    return common_start(one[::-1], other[::-1])[::-1]
+
+
+def with_answer(messages: Messages, number: int, answer: str) -> Messages:
+    """The conversation as if message ``number`` had said something else."""
+    return [*messages[:number], {**messages[number], "content": answer}, *messages[number + 1 :]]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.errors import UsageError
-from spec_convert.training.masking.rendering import Messages, Said, Span, chat_template, refusals
+from spec_convert.training.masking.rendering import (
+    ANSWERS,
+    Messages,
+    Said,
+    Span,
+    chat_template,
+    common_end,
+    refusals,
+    with_answer,
+)
 from spec_convert.training.masking.unmaskable import Unmaskable
 
 if TYPE_CHECKING:
@@ -25,6 +34,31 @@ class Tags:
 
     def said(self, messages: Messages, cut: Collection[int]) -> Said:
         """The characters within tags. Raises Unmaskable."""
+        text, spans = self._tagged(messages)
+        answers = _answers(messages)
+        if answers and not spans:
+            raise Unmaskable("nothing_marked", "the chat template's generation tags mark nothing of the conversation")
+        if any(number in cut for number in answers):
+            _require_one_each(answers, spans)
+            spans = [
+                self._without_ending(messages, place, text, span) if number in cut else span
+                for place, (number, span) in enumerate(zip(answers, spans, strict=True))
+            ]
+        return Said(text, spans)
+
+    def _without_ending(self, messages: Messages, place: int, text: str, span: Span) -> Span:
+        """Of the answer at ``place`` among the answers: its tag but for what ends it whatever that answer says."""
+        answers, inside = _answers(messages), []
+        for answer in ANSWERS:
+            said, spans = self._tagged(with_answer(messages, answers[place], answer))
+            _require_one_each(answers, spans)
+            inside.append(said[spans[place].start : spans[place].end])
+        ending = common_end(*inside)
+        if not text[span.start : span.end].endswith(ending):
+            raise Unmaskable("ending_varies", f"the chat template ends message {answers[place] + 1} as no plain answer")
+        return Span(span.start, span.end - len(ending), cut=True)
+
+    def _tagged(self, messages: Messages) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         with refusals():
@@ -35,20 +69,18 @@ class Tags:
                 **self._tokenizer.special_tokens_map,
             )
         (text,), (marked,) = rendered
-        if not marked and any(message["role"] == "assistant" for message in messages):
-            raise Unmaskable("nothing_marked", "the chat template's generation tags mark nothing of the conversation")
-        cuts = _cuts(messages, cut, len(marked))
-        return Said(text, [Span(start, end, is_cut) for (start, end), is_cut in zip(marked, cuts, strict=True)])
+        return text, [Span(start, end) for start, end in marked]
 
 
-def _cuts(messages: Messages, cut: Collection[int], spans: int) -> list[bool]:
-    """Which spans are answers that were cut."""
-    answers = [number in cut for number, message in enumerate(messages) if message["role"] == "assistant"]
-    if not any(answers):
-        return [False] * spans
-    if len(answers) != spans:
-        raise Unmaskable("cut_unplaced", f"{len(answers)} answers have {spans} generation tags: which one was cut?")
-    return answers
+def _answers(messages: Messages) -> list[int]:
+    return [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def _require_one_each(answers: Sequence[int], spans: Sequence[Span]) -> None:
+    if len(answers) != len(spans):
+        raise Unmaskable(
+            "cut_unplaced", f"{len(answers)} answers have {len(spans)} generation tags: which one was cut?"
+        )
 
 
 def has_tags(template: str) -> bool:

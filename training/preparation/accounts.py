@@ -11,6 +11,7 @@ from spec_convert.errors import UsageError
 from spec_convert.training.preparation.tokenising import (
     ALL_ZERO,
     CUT_BEFORE_ANSWER,
+    CUT_REASONING,
     LEFT_OUT,
     MALFORMED,
     NO_ANSWER,
@@ -22,6 +23,7 @@ HINTS = {
     f"{LEFT_OUT}.{NO_ANSWER}": "`spec-convert regenerate SOURCE… ANSWERED.jsonl` lets the verifier write the answers",
     f"{LEFT_OUT}.{CUT_BEFORE_ANSWER}": "give a larger --seq-length",
     f"{LEFT_OUT}.{ALL_ZERO}": "its {% generation %} tags enclose nothing: give a --verifier with another chat template",
+    f"{LEFT_OUT}.{CUT_REASONING}": "let `spec-convert regenerate` write longer answers: --max-tokens",
     f"{LEFT_OUT}.{UNSAID_REASONING}": "serve without a reasoning parser, and regenerate: it stays in the text then",
 }
 COLUMNS = (

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spec_convert.errors import UsageError
 from spec_convert.evaluation import conversation, rows
 from spec_convert.narration import progress, say
 from spec_convert.training import conversations, masking
@@ -26,6 +27,19 @@ CHUNK_ROWS = 20_000  # are tokenised at a time, and then in the cache
 FEW_ROWS = 1_000  # are soon tokenised: a process for less costs more than it saves
 
 
+@contextmanager
+def _in_the_cache() -> Iterator[None]:
+    """A cache that does not take what is computed is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"the cache of `datasets` cannot be used: {error}",
+            hint="make room there, or put it elsewhere: HF_DATASETS_CACHE=FOLDER",
+        ) from error
+
+
+@_in_the_cache()
 def outcomes_of(  # noqa: PLR0913  what is asked for, and what computes it
     sources: Sequence[Source],
     tokenise: Tokenise,

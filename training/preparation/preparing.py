@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,7 +18,7 @@ from spec_convert.training.masking.masker import Masker
 from spec_convert.training.preparation.accounts import COLUMNS, Accounts, account, require_usable
 from spec_convert.training.preparation.outcomes import outcomes_of, own_narration
 from spec_convert.training.preparation.tokenising import Tokenise
-from spec_convert.training.store.manifest import Counts, Manifest
+from spec_convert.training.store.manifest import Manifest
 from spec_convert.training.store.sample import Sample
 from spec_convert.training.store.writing import writing
 from spec_convert.training.tokenizer import facts_of, open_tokenizer
@@ -114,12 +114,7 @@ def _shards(accounts: Accounts) -> list[list[int]]:
 
 def _write(output: Path, draft: Manifest, outcomes: Dataset, shards: Sequence[Sequence[int]]) -> None:
     with writing(output, draft) as writer:
-        if writer.manifest.counts != draft.counts:
-            raise UsageError(
-                f"{output} was begun with {_difference(writer.manifest.counts, draft.counts)} of the same request: "
-                "other versions made it",
-                hint="remove it, or give another OUTPUT folder",
-            )
+        _require_same(output, writer.manifest, draft)
         first = 0
         for number, places in enumerate(shards):
             if number not in writer.done:
@@ -127,8 +122,22 @@ def _write(output: Path, draft: Manifest, outcomes: Dataset, shards: Sequence[Se
             first += len(places)
 
 
-def _difference(there: Counts, now: Counts) -> str:
-    name = next(name for name in there | now if there.get(name) != now.get(name))
+def _require_same(output: Path, there: Manifest, now: Manifest) -> None:
+    """Raises UsageError when other versions made, or would go on with, the store of the same request."""
+    if there.counts != now.counts:
+        difference = _difference(there.counts, now.counts)
+    elif not there.finished and there.made_with != now.made_with:
+        difference = _difference(there.made_with, now.made_with)
+    else:
+        return
+    raise UsageError(
+        f"{output} was begun with {difference} of the same request: other versions made it",
+        hint="remove it, or give another OUTPUT folder",
+    )
+
+
+def _difference(there: Mapping[str, object], now: Mapping[str, object]) -> str:
+    name = next(name for name in [*there, *now] if there.get(name) != now.get(name))
     return f"{name} {there.get(name, 0)} instead of {now.get(name, 0)}"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MALFORMED, LEFT_OUT = "malformed", "left_out"
 NO_ANSWER, ALL_ZERO, CUT_BEFORE_ANSWER = "no_answer", "all_zero_mask", "cut_before_answer"
-UNSAID_REASONING = "reasoning_not_rendered"
+UNSAID_REASONING, CUT_REASONING = "reasoning_not_rendered", "cut_while_reasoning"
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,18 @@ class Tokenise:
 
     def _mask(self, said: Sequence[Mapping[str, str]], cut: Sequence[int]) -> Masked:
         """Raises Unmaskable, too, for answers that would be learned as if nothing had been thought before them."""
+        for number in cut:
+            if REASONING in said[number] and not said[number]["content"].strip():
+                words = f"message {number + 1} was cut in its `{REASONING}`, which the chat template would end"
+                raise Unmaskable(CUT_REASONING, words)
         masked = self.masker.mask(said, cut=cut)
-        if any(REASONING in message for message in said):
-            spoken = [{"role": message["role"], "content": message["content"]} for message in said]
-            if self.masker.mask(spoken, cut=cut) == masked:
-                raise Unmaskable(UNSAID_REASONING, f"the chat template writes nothing of its `{REASONING}`")
+        for number, message in enumerate(said):
+            if REASONING not in message:
+                continue
+            spoken = {"role": message["role"], "content": message["content"]}
+            if self.masker.mask([*said[:number], spoken, *said[number + 1 :]], cut=cut) == masked:
+                words = f"the chat template writes nothing of the `{REASONING}` of message {number + 1}"
+                raise Unmaskable(UNSAID_REASONING, words)
         return masked
 
 

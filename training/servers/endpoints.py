@@ -13,6 +13,7 @@ from itertools import islice
 from queue import SimpleQueue
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from spec_convert.errors import UsageError
 from spec_convert.narration import say
@@ -63,6 +64,7 @@ class Endpoints:
         self._servers = [_Server(root) for root in dict.fromkeys(map(_root, urls))]
         self._concurrency, self._patience, self._api_key = concurrency, patience, api_key
         self._model: str | None = None
+        self.context: int | None = None  # tokens of a text and its answer that all of them take, where they say so
         self._changed = Condition()  # guards the servers
 
     def model(self) -> str:
@@ -277,8 +279,9 @@ class _Call(Generic[Result]):
         if problem is not None:
             self._lost(server, problem)
             return
-        model = _model(server, content(response))
+        model, context = _served(server, content(response))
         with self._changed:
+            self._all.context = min((one for one in (self._all.context, context) if one is not None), default=None)
             first = self._all._model = self._all._model or model
             if model != first:
                 raise UsageError(
@@ -299,24 +302,23 @@ class _Call(Generic[Result]):
 
 
 def _root(url: str) -> str:
-    import httpx
-
     try:
-        parts = httpx.URL(url)
-        parts.host.encode("idna")  # as it will be looked up
-        port_fits = parts.port is None or 0 < parts.port < 1 << 16
-        usable = parts.scheme in ("http", "https") and bool(parts.host) and port_fits and not set(url) & set("?#")
-    except (httpx.InvalidURL, UnicodeError):
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # as it will be looked up
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number, half a bracket, or a name with nothing between two dots
         usable = False
-    if not usable:
+    if not usable or not url.isprintable() or set(url) & set(" ?#"):
         raise UsageError(f"`{url}` is no URL of a server", hint="such as --endpoint http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1")
 
 
-def _model(server: _Server, answer: Answer) -> str:
+def _served(server: _Server, answer: Answer) -> tuple[str, int | None]:
+    """The model, and how many tokens it takes: vLLM says so."""
     match answer:
-        case {"data": [{"id": str(name)}, *_]} if name:
-            return name
+        case {"data": [{"id": str(name), **said}, *_]} if name:
+            context = said.get("max_model_len")
+            return name, context if isinstance(context, int) else None
     raise UsageError(
         f"{server.root}/v1/models names no model", hint="give the address of a server of OpenAI's protocol"
     )

@@ -87,15 +87,23 @@ def writing(folder: Path, draft: Manifest) -> Iterator[StoreWriter]:
 @contextmanager
 def growing(folder: Path, draft: Manifest, layout: Layout) -> Iterator[StoreWriter]:
     """As ``writing``, for shards of any layout."""
-    try:
+    with _begun(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
-    except OSError as reason:
-        raise UsageError(f"cannot write {folder}: {reason.strerror}", hint="give another OUTPUT folder") from reason
     try:
-        yield StoreWriter(folder, _resumed(folder, draft, layout), layout)
+        with _begun(folder):
+            manifest = _resumed(folder, draft, layout)
+        yield StoreWriter(folder, manifest, layout)
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _begun(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as reason:
+        raise UsageError(f"cannot write {folder}: {reason.strerror}", hint="give another OUTPUT folder") from reason
 
 
 def digest_of(paths: Iterable[Path]) -> str:

@@ -95,6 +95,7 @@ def is_there(output: Path, key: str, vocabulary: Vocabulary, *, force: bool) -> 
 
 def write_files(output: Path, counts: Counts, vocabulary: Vocabulary, facts: Mapping[str, object]) -> KeyFile:
     """All four; ``facts`` are the fields of `vocab.json` but for the digest. Raises UsageError."""
+    output = output.resolve()
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -122,8 +123,11 @@ def _write(folder: Path, counts: Counts, vocabulary: Vocabulary, facts: Mapping[
 
 
 def _put(partial: Path, output: Path) -> None:
-    """At one instant where nothing is there; else file by file, between which no `vocab.json` vouches for them."""
-    if not output.exists() or not os.listdir(output):
+    """At one instant where nothing is there; else file by file, between which no `vocab.json` vouches for them.
+
+    An empty folder is not replaced: it may be where somebody stands.
+    """
+    if not output.exists():
         partial.rename(output)
         return
     (output / KEY_FILE).unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def draft_vocabulary(counts: Counts, size: int) -> Vocabulary:
         )
     if not counts.any():
         raise UsageError(
-            "no answer holds a token", hint="check the loss masks: `spec-convert prepare` shows what it masks"
+            "no answer holds a token", hint="check the loss masks: `spec-convert prepare --show-mask 3` shows some"
         )
     chosen = np.sort(by_frequency(counts)[:size])
     t2d = np.zeros(total, np.bool_)
