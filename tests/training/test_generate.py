@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,7 +132,9 @@ def test_vllm_is_the_engine_where_it_is_installed(
     generate: Any, monkeypatch: pytest.MonkeyPatch, found: str | None, engine: str
 ) -> None:
     monkeypatch.setattr(generating, "installed", lambda: found)
-    monkeypatch.setattr(generating, "run_capture", lambda *_, made_with: pytest.fail(f"with {made_with['engine']}"))
+    monkeypatch.setattr(
+        generating, "run_capture", lambda *_, made_with, **__: pytest.fail(f"with {made_with['engine']}")
+    )
     with pytest.raises(pytest.fail.Exception, match=f"with {engine}"):
         generate(engine="")
 
@@ -193,3 +195,19 @@ def test_what_cannot_be_read_is_refused(generate: Any, flags: list[str], words: 
 def test_data_that_is_none_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", str(tmp_path), str(tmp_path / "out"), "--engine", "transformers"]) == 2
     assert "has no manifest.json" in capfd.readouterr().err
+
+
+def test_what_vllm_is_told_to_compute_is_part_of_the_request(
+    verifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Mapping[str, str]] = []
+
+    def run(request: object, open_engine: object, *, made_with: Mapping[str, str], scratch_shards: int) -> None:
+        told.append(made_with)
+
+    monkeypatch.setattr(generating, "run_capture", run)
+    monkeypatch.setattr(generating, "require_vllm", lambda: "0.32.0")
+    data = write_prepared(tmp_path / "prepared", verifier, random_samples([5])).folder
+    for args in ({"max_num_seqs": 4}, {"quantization": "fp8", "max_num_seqs": 4}):
+        generating.generate(data, tmp_path / "out", engine="vllm", layer_ids=(2, 6), llm_args=args)
+    assert [one.get("llm_args") for one in told] == [None, '{"quantization": "fp8"}']

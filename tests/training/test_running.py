@@ -34,7 +34,6 @@ class MadeUp:
     name = "made up"
 
     def __init__(self, lasts: int = 1000) -> None:
-        self.versions: dict[str, str] = {}
         self.lasts, self.opened, self.chunks = lasts, 0, 0
 
     @contextmanager
@@ -73,7 +72,11 @@ def run(verifier: Path, data: Path, tmp_path: Path) -> Callable[..., Captured]:
             "data": data, "output": tmp_path / "out", "verifier": open_verifier(changed.pop("base", verifier)),
             "layer_ids": LAYERS, "dtype": "float32", "shard_bytes": 12 * PER_TOKEN,
         }  # fmt: skip
-        return run_capture(CaptureRequest(**asked | changed), (engine or MadeUp()).open, made_with=made_with)
+        scratch_shards = changed.pop("scratch_shards", 0)
+        return run_capture(
+            CaptureRequest(**asked | changed), (engine or MadeUp()).open, made_with=made_with,
+            scratch_shards=scratch_shards,
+        )  # fmt: skip
 
     return call
 
@@ -233,6 +236,15 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
         run()
     assert all(words in no.value.hint for words in ("--max-samples", "--layers", "another disk"))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_an_engine_keeps_in_the_output_needs_room_too(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = (58 + 2 * 25) * PER_TOKEN  # the largest shard is the sample of 25 tokens
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed - 1))
+    with pytest.raises(UsageError, match="are missing"):
+        run(scratch_shards=2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, needed))
+    run(scratch_shards=2)
 
 
 def test_what_is_there_already_needs_no_room(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

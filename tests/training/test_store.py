@@ -61,10 +61,26 @@ def test_what_a_kill_left_is_removed_and_written_again(tmp_path: Path) -> None:
 
 
 def test_another_request_is_refused_and_says_what_differs(tmp_path: Path) -> None:
-    with writing(tmp_path, manifest()):
-        pass
+    with writing(tmp_path, manifest()) as writer:
+        writer.write(0, random_samples([4]))
     with pytest.raises(UsageError, match="its seed is 1, not 2"), writing(tmp_path, manifest(request={"seed": 2})):
         pass
+
+
+def test_where_nothing_is_finished_another_request_begins_anew(tmp_path: Path) -> None:
+    with writing(tmp_path, manifest()):
+        pass
+    with writing(tmp_path, manifest(request={"seed": 2})) as writer:
+        writer.write(0, random_samples([4]))
+    with writing(tmp_path, manifest(request={"seed": 2})) as writer:
+        assert writer.done == {0}
+
+
+def test_shards_may_be_read_by_whoever_may_read_the_manifest(tmp_path: Path) -> None:
+    with writing(tmp_path, manifest()) as writer:
+        writer.write(0, random_samples([4]))
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 def test_two_processes_do_not_write_one_store(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def states_of(ids: Sequence[int]) -> Tensor:
 
 
 def engine(other: Other) -> VLLMEngine:
-    return VLLMEngine(other, {}, SHAPE, "float32")  # type: ignore[arg-type]
+    return VLLMEngine(other, SHAPE, "float32")  # type: ignore[arg-type]
 
 
 def test_chunks_are_sent_ahead_but_not_far_and_their_files_do_not_stay(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script.write_text(
         "import json, pathlib\nfrom spec_convert.serving.worker import Parent\nparent = Parent()\n"
         f"pathlib.Path({str(heard)!r}).write_text(json.dumps(parent.receive()))\n"
-        "parent.tell(versions={'vllm': '1'})\nassert parent.receive() is None\n"
+        "parent.tell(ready=True)\nassert parent.receive() is None\n"
     )
     monkeypatch.setattr(vllm_engine, "COMMAND", (sys.executable, str(script)))
     return heard
@@ -151,7 +151,7 @@ def test_vllm_is_told_what_was_asked_for_and_the_scratch_folder_is_empty_before_
     (scratch / FOLDER / "old.safetensors").touch()
     with open_engine(verifier, scratch, longest=99, llm_args={"max_num_seqs": 3}, tensor_parallel_size=2) as opened:
         assert list((scratch / FOLDER).iterdir()) == []
-        assert (opened.name, opened.versions) == ("vllm", {"vllm": "1"})
+        assert opened.name == "vllm"
     assert list(scratch.iterdir()) == []
     told = json.loads(recorder.read_text())
     wanted = {"model": str(verifier), "dtype": "float32", "max_model_len": 100, "max_num_seqs": 3}

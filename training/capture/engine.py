@@ -18,7 +18,6 @@ class Engine(Protocol):
     """
 
     name: str
-    versions: dict[str, str]  # of the packages that computed the states
 
     def capture(self, chunks: Iterable[Chunk]) -> Iterator[list[Tensor]]:
         """For each chunk, in order, the states [T, L, H] of each of its samples, in the wanted dtype, on the CPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 EngineName = Literal["transformers", "vllm"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 INSTALL = "pip install 'spec-convert[train]'"
+# Arguments of vLLM's `LLM` that may change when a run goes on: they say how it runs, not what it computes.
+HOW_IT_RUNS = frozenset({
+    "cpu_offload_gb", "disable_log_stats", "distributed_executor_backend", "download_dir", "enforce_eager",
+    "gpu_memory_utilization", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "swap_space",
+})  # fmt: skip
 COMPUTED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # by the dtype of weights
 
 
@@ -71,7 +77,7 @@ def generate(  # noqa: PLR0913  the contract of the command line, flag by flag
     )  # fmt: skip
     open_engine: Callable[[], AbstractContextManager[Engine]]
     if chosen == "vllm":
-        from spec_convert.training.capture.vllm_engine import open_vllm_engine
+        from spec_convert.training.capture.vllm_engine import AHEAD, open_vllm_engine
 
         require_readable(store, opened, answers=True)
         open_engine = partial(
@@ -79,7 +85,7 @@ def generate(  # noqa: PLR0913  the contract of the command line, flag by flag
             tensor_parallel_size=tensor_parallel_size, llm_args=llm_args or {}, verbose=verbose,
             longest=int(store.lengths.max()) if len(store) else None,
         )  # fmt: skip
-        versions = {"vllm": require_vllm()}
+        versions, scratch_shards = {"vllm": require_vllm()}, AHEAD + 1
     else:
         from spec_convert.training.capture.transformers_engine import PACKAGES, open_transformers_engine
 
@@ -87,9 +93,11 @@ def generate(  # noqa: PLR0913  the contract of the command line, flag by flag
             open_transformers_engine, opened, layers, dtype=dtype, compute_dtype=computed,
             batching=batching or "padded", batch_tokens=batch_tokens or 2048, device=device,
         )  # fmt: skip
-        versions = {package: version(package) for package in PACKAGES}
+        versions, scratch_shards = {package: version(package) for package in PACKAGES}, 0
     made_with = {"engine": chosen, "compute_dtype": computed, **versions}
-    return run_capture(request, open_engine, made_with=made_with)
+    if decides := {name: value for name, value in (llm_args or {}).items() if name not in HOW_IT_RUNS}:
+        made_with["llm_args"] = json.dumps(decides, sort_keys=True)
+    return run_capture(request, open_engine, made_with=made_with, scratch_shards=scratch_shards)
 
 
 def _chosen(engine: EngineName | None) -> EngineName:

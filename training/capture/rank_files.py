@@ -46,7 +46,6 @@ class FileEngine:
 
     def __init__(self, found: Found, wanted: Wanted) -> None:
         self._found, self._wanted = found, wanted
-        self.versions: dict[str, str] = {}  # files do not say
 
     def capture(self, chunks: Iterable[Chunk]) -> Iterator[list[Tensor]]:
         """As `Engine` says. Raises UsageError when two files say different things of one text."""

@@ -17,6 +17,7 @@ from spec_convert.training.capture.capturing import Sink, capture
 from spec_convert.training.capture.engine import Engine
 from spec_convert.training.capture.estimate import ITEM_BYTES, readable, require_space, size_of
 from spec_convert.training.capture.identity import digest_of, identity_of
+from spec_convert.training.capture.longest import require_readable
 from spec_convert.training.capture.plan import CapturePlan, plan_capture
 from spec_convert.training.store.manifest import LayerFacts, Manifest, TokenizerFacts
 from spec_convert.training.store.reading import Store, open_store
@@ -26,7 +27,7 @@ from spec_convert.verifier import Verifier
 
 Layout = Literal["shards", "pt"]
 # Of what a caller says of its engine, what the numbers depend on; the rest, versions, is for people.
-DETERMINING = ("engine", "compute_dtype")
+DETERMINING = ("engine", "compute_dtype", "llm_args")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +90,14 @@ def run_capture(
     open_engine: Callable[[], AbstractContextManager[Engine]],
     *,
     made_with: Mapping[str, str],
+    scratch_shards: int = 0,
 ) -> Captured:
     """Capture what ``request`` asks for and is not there yet. The engine is opened only when something is left.
 
     ``made_with`` names the ``engine``, its ``compute_dtype`` where that is known, and the versions that go into the
     manifest. A run goes on only with data of the same engine and compute dtype; batches may become smaller when memory
-    did not suffice: they change nothing but the last bits. Raises UsageError.
+    did not suffice: they change nothing but the last bits. ``scratch_shards``: of how many shards the engine keeps the
+    states in the output too, until they are written. Raises UsageError.
     """
     require_layers(request.layer_ids, request.verifier.num_hidden_layers)
     prepared, tokenizer = _prepared(request)
@@ -107,7 +110,8 @@ def run_capture(
     manifest = _manifest(request, prepared, tokenizer, plan, made_with)
     states = plan.tokens * request.bytes_per_token
     say(f"{plan.samples:,} samples, {plan.tokens:,} tokens: {readable(states)} of states in {len(plan.shards)} shards")
-    require_space(request.output, states, layers=len(request.layer_ids))
+    largest = max(int(prepared.lengths[list(shard)].sum()) for shard in plan.shards) * request.bytes_per_token
+    require_space(request.output, states, layers=len(request.layer_ids), scratch=scratch_shards * largest)
     with _sink(request, manifest, plan) as sink:
         new_tokens, seconds = _run(request, prepared, plan, open_engine, sink)
     return Captured(
@@ -153,15 +157,7 @@ def _prepared(request: CaptureRequest) -> tuple[Store, TokenizerFacts]:
             f"{request.data} was prepared with the tokenizer of {theirs.name}, and that of {verifier.name} is another",
             hint=f"prepare the conversations anew: spec-convert prepare … --verifier {verifier.name}",
         )
-    longest = verifier.text_config.get("max_position_embeddings")
-    lengths = prepared.lengths
-    if isinstance(longest, int) and len(lengths) and int(lengths.max()) > longest:
-        place = int(lengths.argmax())
-        raise UsageError(
-            f"sample {place} of {request.data} has {int(lengths[place]):,} tokens, and {verifier.name} reads at most "
-            f"{longest:,}",
-            hint=f"prepare the conversations with --seq-length {longest}",
-        )
+    require_readable(prepared, verifier)
     return prepared, ours
 
 

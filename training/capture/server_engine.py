@@ -53,7 +53,6 @@ class ServerEngine:
 
     def __init__(self, endpoints: Endpoints, model: str, files: Files, wanted: Wanted) -> None:
         self._endpoints, self._model, self._files, self._wanted = endpoints, model, files, wanted
-        self.versions: dict[str, str] = {}  # a server does not say
 
     def capture(self, chunks: Iterable[Chunk]) -> Iterator[list[Tensor]]:
         """As `Engine` says. What a server has answered without a file is asked again."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from inspect import signature
 from typing import Any
 
@@ -32,7 +31,6 @@ class TransformersEngine:
         self, model: Any, layer_ids: Sequence[int], *, dtype: str, batching: Batching, batch_tokens: int
     ) -> None:
         """``model``: a causal language model, put to use in its own dtype and on its own device."""
-        self.versions = {package: version(package) for package in PACKAGES}
         self._decoder, self._layers, self._dtype = model.eval().get_decoder(), len(layer_ids), getattr(torch, dtype)
         self._device: torch.device = model.device
         self._batches = partial(BATCHINGS[batching], budget=batch_tokens)

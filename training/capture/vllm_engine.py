@@ -76,8 +76,8 @@ def open_vllm_engine(  # noqa: PLR0913  what `generate` decides, one by one
     with _emptied(folder), started(COMMAND, verbose=verbose) as process:
         process.send(request)
         say("vLLM starts")
-        versions = process.receive()["versions"]
-        yield VLLMEngine(process, versions, (len(layer_ids), verifier.hidden_size), dtype)
+        process.receive()  # it is ready
+        yield VLLMEngine(process, (len(layer_ids), verifier.hidden_size), dtype)
         process.send(None)
 
 
@@ -86,8 +86,7 @@ class VLLMEngine:
 
     name = "vllm"
 
-    def __init__(self, process: Process, versions: dict[str, str], shape: tuple[int, int], dtype: str) -> None:
-        self.versions = versions
+    def __init__(self, process: Process, shape: tuple[int, int], dtype: str) -> None:
         self._process, self._shape, self._dtype = process, shape, dtype
 
     def capture(self, chunks: Iterable[Chunk]) -> Iterator[list[Tensor]]:

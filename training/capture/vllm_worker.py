@@ -1,6 +1,6 @@
 """One vLLM that reads texts: `python -m spec_convert.training.capture.vllm_worker`, started by `vllm_engine`.
 
-It receives the arguments of vLLM's `LLM` and tells `{"versions": …}` when that is ready. Then it receives chunks, each
+It receives the arguments of vLLM's `LLM` and tells `{"ready": true}` when that is. Then it receives chunks, each
 a list of texts as token ids, and tells for each `{"files": […]}`, where the states of each text are or will be; after
 the last one it receives None.
 """
@@ -45,10 +45,7 @@ def read(llm: Any, chunk: Sequence[Sequence[int]]) -> list[str]:
 def main() -> None:
     parent = Parent()
     llm = open_llm(parent.receive())
-    import torch
-    import vllm
-
-    parent.tell(versions={"vllm": vllm.__version__, "torch": str(torch.__version__)})
+    parent.tell(ready=True)
     while (chunk := parent.receive()) is not None:
         parent.tell(files=read(llm, chunk))
 

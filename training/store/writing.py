@@ -57,7 +57,9 @@ class StoreWriter:
             number=number, file=next(iter(partials)), samples=len(samples), tokens=sum(map(len, samples)),
             bytes=sum(partial.stat().st_size for partial in partials.values()), sha256=digest_of(partials.values()),
         )  # fmt: skip
+        mode = (self.folder / NAME).stat().st_mode & 0o777  # safetensors leaves files to their owner alone
         for name, partial in partials.items():
+            partial.chmod(mode)
             _sync(partial)
             partial.rename(self.folder / name)
         shards = sorted((*self.manifest.shards, shard), key=lambda one: one.number)
@@ -157,7 +159,11 @@ def _resumed(folder: Path, draft: Manifest, layout: Layout) -> Manifest:
         replace_text(folder / NAME, draft.model_dump_json(indent=2) + "\n")
         return draft
     there = read_manifest(folder)
-    _require_same(folder, there, draft)
+    if there.shards or there.layout != draft.layout:
+        _require_same(folder, there, draft)
+    else:  # nothing would be lost by asking for something else
+        replace_text(folder / NAME, draft.model_dump_json(indent=2) + "\n")
+        there = draft
     finished = {shard.number: [folder / name for name in layout.files_of(shard)] for shard in there.shards}
     keep = {path for paths in finished.values() for path in paths}
     # safetensors writes into a `.tmp…` beside the file first.
