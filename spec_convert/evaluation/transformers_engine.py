@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from spec_convert.errors import UsageError
 from spec_convert.evaluation.chat import Chat, open_chat
 from spec_convert.evaluation.measured import Measured
+from spec_convert.evaluation.memory import enough_memory
 from spec_convert.evaluation.prompt import Prompt
 from spec_convert.evaluation.settings import require_usable
 from spec_convert.narration import progress, say
@@ -49,7 +49,7 @@ def measure(  # noqa: PLR0913  (each is a choice of the user's)
     from spec_convert.evaluation.answering import Answering, Decoding
 
     decoding = Decoding(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    with _enough_memory():
+    with enough_memory("half as much is needed with --dtype bfloat16, or try vLLM"):
         answering = Answering(*_load(drafted, tokens, dtype=dtype, device=device), decoding, alone=alone)
         _answer_all(answering, prompts)
     return Measured(
@@ -80,21 +80,6 @@ def _answer_all(answering: Answering, prompts: Sequence[Prompt]) -> None:
             except UsageError as problem:
                 raise UsageError(f"prompt {number}: {problem.message}", hint=problem.hint) from problem
             done(1)
-
-
-@contextmanager
-def _enough_memory() -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        first = str(error).partition("\n")[0]
-        raise UsageError(
-            f"there is not enough memory: {first}", hint="half as much is needed with --dtype bfloat16, or try vLLM"
-        ) from error
 
 
 def _load(drafted: Servable, tokens: int, *, dtype: str, device: str | None) -> tuple[Chat, VerifierModel, DraftModel]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spec_convert.errors import UsageError
+from spec_convert.evaluation.memory import enough_memory
 from spec_convert.evaluation.verifier_model import catch_state, load_model
 from spec_convert.narration import say
 from spec_convert.training.capture.batching import BATCHINGS, Batch, Batching
@@ -19,6 +20,7 @@ from spec_convert.training.capture.engine import Chunk
 from spec_convert.verifier import Verifier
 
 PACKAGES = ("torch", "transformers")
+LESS_MEMORY = "read fewer tokens at once: --batch-tokens 1024; or compute in half of it: --compute-dtype bfloat16"
 SEPARATE = 0.1  # texts packed into one row may differ by so much, relatively, from each alone: what rounding makes
 
 
@@ -53,7 +55,7 @@ class TransformersEngine:
         """The states [tokens, L, H] of a batch, text after text."""
         self._tokens = batch.tokens.to(self._device)
         positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids.to(self._device)}
-        with _enough_memory():
+        with enough_memory(LESS_MEMORY):
             self._decoder(input_ids=batch.input_ids.to(self._device), use_cache=False, **positions)
             return self._states.cpu()
 
@@ -97,7 +99,7 @@ def open_transformers_engine(  # noqa: PLR0913  what `generate` decides, one by 
     """
     place = _usable(device or _best_device())
     say(f"Loading {verifier.name} in {compute_dtype} on {place}")
-    with _enough_memory():
+    with enough_memory(LESS_MEMORY):
         model = load_model(verifier.name, revision=verifier.files.revision, dtype=compute_dtype, device=place)
     yield TransformersEngine(model, layer_ids, dtype=dtype, batching=batching, batch_tokens=batch_tokens)
 
@@ -115,16 +117,3 @@ def _usable(device: str) -> str:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"there is no device {device}: {reason}", hint=f"--device {_best_device()}") from error
     return device
-
-
-@contextmanager
-def _enough_memory() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise UsageError(
-            f"there is not enough memory: {str(error).partition(chr(10))[0]}",
-            hint="read fewer tokens at once: --batch-tokens 1024; or compute in half of it: --compute-dtype bfloat16",
-        ) from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.errors import UsageError
 from spec_convert.evaluation.chat import Chat, open_chat
+from spec_convert.evaluation.memory import enough_memory
 from spec_convert.training.regeneration.conversing import Answer, Asked, Outcome, Sampling, messages
 from spec_convert.verifier import Verifier
 
@@ -85,7 +85,7 @@ class TransformersEngine:
         )
         config = deepcopy(self._config)
         config.max_new_tokens = self._room([0] * width)
-        with torch.inference_mode(), torch.random.fork_rng(), _enough_memory():
+        with torch.inference_mode(), torch.random.fork_rng(), enough_memory("try a lower --concurrent-requests"):
             torch.manual_seed(seed)
             made: Tensor = self._model.generate(padded, attention_mask=mask, generation_config=config)
         return [self._read(ids) for ids in made[:, width:].tolist()]
@@ -119,16 +119,3 @@ def _generation_config(model: Any, sampling: Sampling, ends: Collection[int]) ->
     else:
         config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
     return config
-
-
-@contextmanager
-def _enough_memory() -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        first = str(error).partition("\n")[0]
-        raise UsageError(f"there is not enough memory: {first}", hint="try a lower --concurrent-requests") from error
