@@ -105,7 +105,7 @@ def key_of(*parts: object) -> str:
 
 def _computed_by() -> Iterator[str]:
     """The code that decides what a row becomes, which may change while the version of this package stays."""
-    yield from (f"{name} {version(name)}" for name in ("spec-convert", "transformers", "tokenizers"))
+    yield from (f"{name} {version(name)}" for name in ["spec-convert", "transformers", "tokenizers"])
     files = [Path(str(module.__file__)) for module in (conversation, rows, tokenising)]
     for package in (conversations, masking):
         files += Path(str(package.__file__)).parent.glob("*.py")

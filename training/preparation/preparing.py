@@ -86,7 +86,7 @@ def prepare(  # noqa: PLR0913  the contract of the command line, flag by flag
                 "sources": [source.content for source in found], "seq_length": seq_length, "max_samples": max_samples,
                 "seed": seed, "tokenizer": facts.fingerprint, "chat_template": _template_digest(tokenizer),
             },
-            made_with={name: version(name) for name in ("spec-convert", "transformers", "tokenizers")}
+            made_with={name: version(name) for name in ["spec-convert", "transformers", "tokenizers"]}
             | {"masks": masker.how},
         )  # fmt: skip
         _write(Path(output), draft, outcomes, shards)
