@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.decorators import FC
 
 from spec_convert.cli.output import json_option, show, show_error, show_json, show_table
 from spec_convert.errors import Exit, SpecConvertError, UsageError
@@ -30,6 +32,14 @@ class LlmArgument(click.ParamType[tuple[str, Any]]):
             return name, json.loads(text)
         except ValueError:
             return name, text
+
+
+def llm_arguments(example: str) -> Callable[[FC], FC]:
+    """The option `--llm-arg` of verbs that run a vLLM of their own."""
+    return click.option(
+        "--llm-arg", "llm_args", multiple=True, type=LlmArgument(),
+        help=f"With vllm: an argument of its LLM class, such as {example}. Repeatable.",
+    )  # fmt: skip
 
 
 @click.command(short_help="Measure how well a draft drafts.")
@@ -57,10 +67,7 @@ class LlmArgument(click.ParamType[tuple[str, Any]]):
     "--compare/--no-compare", default=True, show_default=True,
     help="Also let the verifier answer alone: for the speed-up, and whether the text is the same.",
 )  # fmt: skip
-@click.option(
-    "--llm-arg", "llm_args", multiple=True, type=LlmArgument(),
-    help="With vllm: an argument of its LLM class, such as max_model_len=4096. Repeatable.",
-)  # fmt: skip
+@llm_arguments("max_model_len=4096")
 @click.option("--verbose", is_flag=True, help="With vllm: show what it prints.")
 @click.option(
     "--report", metavar="HTML", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with plots."

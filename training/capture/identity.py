@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from spec_convert.verifier import Verifier
@@ -33,3 +34,8 @@ def identity_of(verifier: Verifier) -> str:
 def digest_of(parts: Iterable[str]) -> str:
     """Of data, given the digests of its parts in order."""
     return f"sha256:{hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()}"
+
+
+def text_digest(token_ids: Sequence[int]) -> bytes:
+    """The same for the same text, whoever holds it."""
+    return hashlib.sha256(array("q", token_ids).tobytes()).digest()

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spec_convert.training.capture.identity import text_digest
 from spec_convert.training.store.reading import Store
 
 
 @dataclass(frozen=True, slots=True)
 class CapturePlan:
-    """``shards``: places in the prepared store. ``left_out``: how many samples were, by reason."""
+    """``shards``: places in the prepared store, and how many ``shard_tokens`` each holds.
+
+    ``left_out``: how many samples were, by reason.
+    """
 
     shards: tuple[tuple[int, ...], ...]
-    samples: int
-    tokens: int
+    shard_tokens: tuple[int, ...]
     left_out: dict[str, int]
+
+    @property
+    def samples(self) -> int:
+        return sum(map(len, self.shards))
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.shard_tokens)
 
 
 def plan_capture(
@@ -26,22 +35,21 @@ def plan_capture(
 
     A shard holds whole samples, about ``shard_bytes`` of states; a longer sample is a shard of its own.
     """
-    lengths: Sequence[int] = prepared.lengths.tolist()
     seen: set[bytes] = set()
     shards: list[list[int]] = []
-    samples = tokens = duplicates = room = 0
-    for place, length in enumerate(lengths):
-        if samples == max_samples or (target_tokens is not None and tokens >= target_tokens):
+    shard_tokens: list[int] = []
+    duplicates = tokens = 0
+    for place, text in enumerate(prepared.texts()):
+        if len(seen) == max_samples or (target_tokens is not None and tokens >= target_tokens):
             break
-        digest = hashlib.sha256(prepared[place].input_ids.numpy().tobytes()).digest()
-        if digest in seen:
+        if (digest := text_digest(text)) in seen:
             duplicates += 1
             continue
         seen.add(digest)
-        if not shards or length * bytes_per_token > room:
+        if not shards or (shard_tokens[-1] + len(text)) * bytes_per_token > shard_bytes:
             shards.append([])
-            room = shard_bytes
+            shard_tokens.append(0)
         shards[-1].append(place)
-        room -= length * bytes_per_token
-        samples, tokens = samples + 1, tokens + length
-    return CapturePlan(tuple(map(tuple, shards)), samples, tokens, {"duplicates": duplicates})
+        shard_tokens[-1] += len(text)
+        tokens += len(text)
+    return CapturePlan(tuple(map(tuple, shards)), tuple(shard_tokens), {"duplicates": duplicates})

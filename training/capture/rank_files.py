@@ -5,9 +5,7 @@ Where a verifier was split among tensor-parallel ranks, every rank may have writ
 
 from __future__ import annotations
 
-import hashlib
 import re
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spec_convert.errors import UsageError
+from spec_convert.training.capture.identity import text_digest
 from spec_convert.training.capture.states import Wanted
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class Found:
     paths: Mapping[bytes, Sequence[Path]]
 
     def of(self, token_ids: Sequence[int]) -> Sequence[Path]:
-        return self.paths.get(_digest(token_ids), ())
+        return self.paths.get(text_digest(token_ids), ())
 
 
 class FileEngine:
@@ -80,7 +79,7 @@ def find_states(folder: Path, *, rank: int | None) -> Found:
         raise UsageError(f"there are no .safetensors or .pt files{of_rank} below {folder}", hint="give another --files")
     found: dict[bytes, list[Path]] = defaultdict(list)
     for path in paths:
-        found[_digest(_token_ids(path))].append(path)
+        found[text_digest(_token_ids(path))].append(path)
     return Found(found)
 
 
@@ -92,10 +91,6 @@ def _token_ids(path: Path) -> list[int]:
         raise UsageError(f"{path} holds {kind} for token ids", hint="remove it, or give another --files")
     ids: list[int] = tensor.flatten().tolist()
     return ids
-
-
-def _digest(token_ids: Sequence[int]) -> bytes:
-    return hashlib.sha256(array("q", token_ids).tobytes()).digest()
 
 
 def _rank_of(path: Path) -> int:

@@ -110,8 +110,8 @@ def run_capture(
     manifest = _manifest(request, prepared, tokenizer, plan, made_with)
     states = plan.tokens * request.bytes_per_token
     say(f"{plan.samples:,} samples, {plan.tokens:,} tokens: {readable(states)} of states in {len(plan.shards)} shards")
-    largest = max(int(prepared.lengths[list(shard)].sum()) for shard in plan.shards) * request.bytes_per_token
-    require_space(request.output, states, layers=len(request.layer_ids), scratch=scratch_shards * largest)
+    scratch = scratch_shards * max(plan.shard_tokens) * request.bytes_per_token
+    require_space(request.output, states, layers=len(request.layer_ids), scratch=scratch)
     with _sink(request, manifest, plan) as sink:
         new_tokens, seconds = _run(request, prepared, plan, open_engine, sink)
     return Captured(
@@ -129,14 +129,12 @@ def _run(
     sink: Sink,
 ) -> tuple[int, float]:
     """The tokens that were left, and the seconds that they took."""
-    lengths = prepared.lengths
-    tokens = [int(lengths[list(shard)].sum()) for shard in plan.shards]
-    left = sum(tokens[number] for number in range(len(tokens)) if number not in sink.done)
+    left = sum(tokens for number, tokens in enumerate(plan.shard_tokens) if number not in sink.done)
     if not left:
         say(f"{request.output} is finished: nothing is left to do")
         return 0, 0.0
     if sink.done:
-        say(f"{len(sink.done)} of {len(tokens)} shards are there already: {left:,} tokens are left")
+        say(f"{len(sink.done)} of {len(plan.shards)} shards are there already: {left:,} tokens are left")
     with open_engine() as engine, progress(left, unit="token", aloud=True) as advance:
         started = time.perf_counter()
         capture(prepared, plan.shards, engine, sink, on_tokens=advance)

@@ -10,7 +10,7 @@ import click
 
 from spec_convert.errors import UsageError
 from spec_convert.training.cli.capture import capture_options, show_captured
-from spec_convert.training.cli.duration import Duration
+from spec_convert.training.cli.duration import patience_option
 
 
 class SameFolder(click.ParamType[tuple[Path, Path]]):
@@ -37,10 +37,7 @@ class SameFolder(click.ParamType[tuple[Path, Path]]):
     "--concurrent-requests", "concurrency", metavar="N", type=click.IntRange(min=1), default=32, show_default=True,
     help="Over all servers.",
 )  # fmt: skip
-@click.option(
-    "--patience", metavar="TIME", type=Duration(), default="10m", show_default=True,
-    help="How long one answer may take, and how long servers may be away.",
-)  # fmt: skip
+@patience_option
 @click.option(
     "--storage-as", metavar="SERVER_DIR=LOCAL_DIR", type=SameFolder(),
     help="Where a folder of the server lies on this machine.",

@@ -20,3 +20,10 @@ class Duration(click.ParamType[float]):
         if match is None or float(match[1]) == 0:
             self.fail(f"{value!r} is no time, such as 90s, 10m or 1h", param, ctx)
         return float(match[1]) * SECONDS[match[2]]
+
+
+# Of verbs that ask servers.
+patience_option = click.option(
+    "--patience", metavar="TIME", type=Duration(), default="10m", show_default=True,
+    help="How long one answer may take, and how long servers may be away.",
+)  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spec_convert.cli.evaluate import LlmArgument
+from spec_convert.cli.evaluate import llm_arguments
 from spec_convert.training.cli.capture import capture_options, show_captured
 
 
@@ -33,13 +33,7 @@ from spec_convert.training.cli.capture import capture_options, show_captured
 )
 @click.option("--device", metavar="D", help="With transformers. Default: cuda, mps or cpu, the first that is there.")
 @click.option("--tensor-parallel-size", metavar="N", type=click.IntRange(min=1), help="With vllm: over so many GPUs.")
-@click.option(
-    "--llm-arg",
-    "llm_args",
-    multiple=True,
-    type=LlmArgument(),
-    help="With vllm: an argument of its LLM class, such as max_num_seqs=64. Repeatable.",
-)
+@llm_arguments("max_num_seqs=64")
 @click.option("--verbose", is_flag=True, help="With vllm: show what it prints.")
 def generate(llm_args: tuple[tuple[str, Any], ...], *, as_json: bool, **flags: Any) -> None:
     """Write the verifier's hidden states of the samples in DATA, which `prepare` wrote, into the folder OUTPUT.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spec_convert.cli.evaluate import LlmArgument
+from spec_convert.cli.evaluate import llm_arguments
 from spec_convert.cli.output import json_option, show, show_json
 from spec_convert.errors import UsageError
-from spec_convert.training.cli.duration import Duration
+from spec_convert.training.cli.duration import patience_option
 
 if TYPE_CHECKING:
     from spec_convert.training.regeneration.regenerating import Regenerated
@@ -42,14 +42,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For sampling.")
 @click.option("--max-samples", metavar="N", type=click.IntRange(min=1), help="Ask only the first N conversations.")
-@click.option(
-    "--patience", metavar="TIME", type=Duration(), default="10m", show_default=True,
-    help="How long one answer may take, and how long servers may be away.",
-)  # fmt: skip
-@click.option(
-    "--llm-arg", "llm_args", multiple=True, type=LlmArgument(),
-    help="With vllm: an argument of its LLM class, such as max_model_len=4096. Repeatable.",
-)  # fmt: skip
+@patience_option
+@llm_arguments("max_model_len=4096")
 @json_option
 def regenerate(  # noqa: PLR0913  (each is a choice of the user's)
     *,

@@ -27,9 +27,8 @@ class Row:
         self.ids: list[int] = encoded["input_ids"]
         self._tokenizer = tokenizer
         self._cuts = [(0, 0)]  # characters and tokens before places where the text may be cut without harm
-        for place, (number, (start, _)) in enumerate(zip(self.ids, encoded.get("offset_mapping", ()), strict=False)):
-            if number in apart:
-                self._cuts.append((start, place))
+        starts = [start for start, _ in encoded["offset_mapping"]] if tokenizer.is_fast else []  # others do not know
+        self._cuts += [(start, place) for place, start in enumerate(starts) if self.ids[place] in apart]
 
     def tokens_before(self, end: int) -> int:
         """How many tokens the first ``end`` characters make when they stand alone, as a prompt does.

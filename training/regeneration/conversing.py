@@ -94,7 +94,7 @@ def converse(asked: Asked, ask: Callable[[Messages, int], Answer]) -> Outcome:
 def messages(prompt: Prompt, answers: Sequence[Answer]) -> Messages:
     """The conversation up to the first question without an answer; all of it when there is none."""
     said = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    for question, answer in zip(prompt.turns, answers, strict=False):
+    for question, answer in zip(prompt.turns[: len(answers)], answers, strict=True):
         said += [{"role": "user", "content": question}, {"role": "assistant", "content": answer.content}]
     return said + [{"role": "user", "content": turn} for turn in prompt.turns[len(answers) :][:1]]
 

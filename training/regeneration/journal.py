@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from spec_convert.errors import UsageError
+from spec_convert.training.same_request import require_same
 
 Entry = dict[str, Any]  # ``place``, and whatever is known of the conversation there
 SYNC_SECONDS = 10.0  # from one flush to the disk itself to the next: what is lost when the power fails
@@ -68,17 +69,6 @@ def open_journal(path: Path, request: dict[str, Any]) -> Iterator[Journal]:
         yield Journal(file, _resumed(path, file, request))
 
 
-def require_same(path: Path, there: dict[str, Any], request: dict[str, Any]) -> None:
-    """Raises UsageError, which says what differs, when ``path`` holds the answers of another request."""
-    for key in sorted(there | request):
-        if there.get(key) != request.get(key):
-            raise UsageError(
-                f"{path} holds the answers of another request: its {key} is {there.get(key)!r}, "
-                f"not {request.get(key)!r}",
-                hint="ask for the same again, or give another OUTPUT",
-            )
-
-
 def _resumed(path: Path, file: BinaryIO, request: dict[str, Any]) -> dict[int, int]:
     """Where the lines begin; half a line, which a kill has left at the end, is cut off."""
     file.seek(0)
@@ -90,7 +80,7 @@ def _resumed(path: Path, file: BinaryIO, request: dict[str, Any]) -> dict[int, i
         try:
             entry = json.loads(line)
             if start == 0:
-                require_same(path, entry["request"], request)
+                require_same(path, "answers", entry["request"], request)
             else:
                 starts[entry["place"]] = start
         except (ValueError, KeyError, TypeError) as error:

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spec_convert.errors import UsageError
-from spec_convert.narration import say
+from spec_convert.narration import EVERY, say
 from spec_convert.training.conversations.conversation import REASONING
 from spec_convert.training.regeneration.answerer import Answerer
 from spec_convert.training.regeneration.conversing import Asked, Outcome, Sampling, row
-from spec_convert.training.regeneration.journal import Entry, Journal, open_journal, require_same
+from spec_convert.training.regeneration.journal import Entry, Journal, open_journal
 from spec_convert.training.regeneration.questions import ENOUGH, Problem, Questions
+from spec_convert.training.same_request import require_same
 from spec_convert.training.store.manifest import replace_text
 
 SUFFIX = ".jsonl"
 REFUSED = "refused"  # by the server, or by the chat template
-EVERY = 30.0  # seconds from one line about the progress to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def _finished(output: Path, report: Path, request: dict[str, Any]) -> Regenerate
             f"{output} is there already, without the {report.name} of a run that made it",
             hint="give another OUTPUT, or remove it",
         ) from error
-    require_same(output, there, request)
+    require_same(output, "answers", there, request)
     say(f"{output} is finished: nothing is left to do")
     return made
 

@@ -6,7 +6,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,13 @@ class Store:
         for shard in range(len(self.manifest.shards)):
             file = self._file(shard)
             yield file.get_tensor("input_ids").long(), file.get_tensor("loss_mask")
+
+    def texts(self) -> Iterator[list[int]]:
+        """The token ids of each sample, and nothing else of it: a shard is read at once."""
+        for shard, (input_ids, _) in enumerate(self.tokens()):
+            bounds = self._offsets[shard].tolist()
+            ids = input_ids.tolist()
+            yield from (ids[start:end] for start, end in pairwise(bounds))
 
     @cached_property
     def lengths(self) -> Tensor:

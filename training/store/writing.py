@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spec_convert.errors import UsageError
+from spec_convert.training.same_request import require_same
 from spec_convert.training.store.manifest import NAME, Counts, Manifest, Shard, read_manifest, replace_text
 from spec_convert.training.store.sample import Sample
 
@@ -182,9 +183,4 @@ def _require_same(folder: Path, there: Manifest, draft: Manifest) -> None:
     """Goes on only with what was asked for before."""
     old = {"kind": there.kind, "layout": there.layout, "planned_shards": there.planned_shards, **there.request}
     new = {"kind": draft.kind, "layout": draft.layout, "planned_shards": draft.planned_shards, **draft.request}
-    for key in sorted(old | new, key=lambda key: (key == "planned_shards", key)):  # which follows from the others
-        if old.get(key) != new.get(key):
-            raise UsageError(
-                f"{folder} holds the data of another request: its {key} is {old.get(key)!r}, not {new.get(key)!r}",
-                hint="ask for the same again to resume it, or give another OUTPUT folder",
-            )
+    require_same(folder, "data", old, new, last="planned_shards")  # which follows from the others
