@@ -78,11 +78,11 @@ def loss_of(draft: EagleDraft, batch: Batch) -> Tensor:
     """The authors' loss. Noise on the states in: at work, the draft is fed its own, which are a little off as well."""
     tokens, states, wanted, counts = batch
     noisy = states + (torch.rand_like(states) - 0.5) * NOISE / tokens.shape[1]
-    guessed, wanted = draft.states(tokens, noisy)[counts], wanted[counts]
+    guessed, wanted = draft.states(tokens, noisy).hidden_states[counts], wanted[counts]
     some = torch.randperm(len(wanted))[:HEAD_ROWS]
     with torch.no_grad():
-        likely = draft.logits(wanted[some]).softmax(dim=-1)
-    unlike = F.cross_entropy(draft.logits(guessed[some]), likely)
+        likely = F.linear(wanted[some], draft.head).softmax(dim=-1)
+    unlike = F.cross_entropy(F.linear(guessed[some], draft.head), likely)
     return F.smooth_l1_loss(guessed, wanted) + 0.1 * unlike
 
 

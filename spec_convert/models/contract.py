@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spec_convert.models.errors import DraftError
 from spec_convert.models.layers import Attend, causal
+
+
+class DraftStates(NamedTuple):
+    """A draft step without its head, which is most of the work: training reads the logits of some rows only."""
+
+    for_head: Tensor  # [B, T, H], what the head reads: normed where the draft has a final norm
+    hidden_states: Tensor  # [B, T, H], to be fed to the next step
 
 
 class DraftOutput(NamedTuple):
@@ -41,7 +49,20 @@ class Borrowed(nn.Module):
 class Draft(nn.Module):
     """A draft. Parameters are named as in the unified checkpoint: `state_dict()` is the checkpoint."""
 
+    lm_head: nn.Module
+
     @abstractmethod
+    def states(
+        self,
+        input_ids: Tensor,
+        hidden_states: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        fed_back: bool | None = None,
+        attend: Attend = causal,
+    ) -> DraftStates:
+        """`forward` without the head."""
+
     def forward(
         self,
         input_ids: Tensor,
@@ -56,6 +77,15 @@ class Draft(nn.Module):
         ``hidden_states`` are the verifier's (first step) or this draft's own output (later steps). Where the width
         does not tell them apart, ``fed_back`` must. ``attend`` replaces plain causal attention, see `layers.Attend`.
         """
+        states = self.states(input_ids, hidden_states, position_ids, fed_back=fed_back, attend=attend)
+        return DraftOutput(F.linear(states.for_head, self.head), states.hidden_states)
+
+    @property
+    def head(self) -> Tensor:
+        """[V, H] or [Vd, H]: the weight of the head, the draft's own or the verifier's."""
+        weight = self.lm_head.weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     if TYPE_CHECKING:
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spec_convert.models.contract import Draft, DraftOutput, positions, table
+from spec_convert.models.contract import Draft, DraftStates, positions, table
 from spec_convert.models.layers import Attend, DecoderLayer, causal
 from spec_convert.models.rope import Rope
 from spec_convert.unified import EagleConfig
@@ -39,7 +39,7 @@ class EagleDraft(Draft):
         self.lm_head_layernorm = norm(config.layernorms)
         self.lm_head = table(layer.vocab_size, size, lm_head, name="head")
 
-    def forward(
+    def states(
         self,
         input_ids: Tensor,
         hidden_states: Tensor,
@@ -47,25 +47,8 @@ class EagleDraft(Draft):
         *,
         fed_back: bool | None = None,
         attend: Attend = causal,
-    ) -> DraftOutput:
+    ) -> DraftStates:
         del fed_back  # the verifier's state and the draft's own estimate of it enter by the same door
-        states = self.states(input_ids, hidden_states, position_ids, attend=attend)
-        return DraftOutput(self.logits(states), states)
-
-    def logits(self, states: Tensor) -> Tensor:
-        """The verifier's head on the draft's states."""
-        logits: Tensor = F.linear(self.lm_head_layernorm(states), self.lm_head.weight)
-        return logits
-
-    def states(
-        self,
-        input_ids: Tensor,
-        hidden_states: Tensor,
-        position_ids: Tensor | None = None,
-        *,
-        attend: Attend = causal,
-    ) -> Tensor:
-        """`forward` without the head, most of its work: training needs the states of all rows, the logits of some."""
         width, size = hidden_states.shape[-1], self.fc.out_features
         if width != size:
             raise ValueError(f"hidden_states are {width} wide, the draft takes {size}")
@@ -74,4 +57,4 @@ class EagleDraft(Draft):
         rotation = self.rope(positions(input_ids, position_ids))
         for layer in self.layers:
             x = layer(x, rotation, attend)
-        return x
+        return DraftStates(self.lm_head_layernorm(x), x)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spec_convert.models.contract import Draft, DraftOutput, positions, table
+from spec_convert.models.contract import Draft, DraftStates, positions, table
 from spec_convert.models.errors import DraftError
 from spec_convert.models.layers import Attend, DecoderLayer, FusionLayer, causal
 from spec_convert.models.rope import Rope
@@ -24,13 +24,13 @@ class Eagle3Draft(Draft):
         layer = config.transformer_layer_config
         size, eps = layer.hidden_size, layer.rms_norm_eps
         self.state_width = config.target_hidden_size or size
-        self.states = layer.num_aux_hidden_states
+        self.aux_states = layer.num_aux_hidden_states
         self.embed_tokens = table(layer.vocab_size, size, embed_tokens, name="embedding")
         if config.norm_before_fc:
-            self.input_norm = nn.RMSNorm(self.states * self.state_width, eps)
+            self.input_norm = nn.RMSNorm(self.aux_states * self.state_width, eps)
         if config.fc_norm:
-            self.fc_norm = nn.ModuleList(nn.RMSNorm(self.state_width, eps) for _ in range(self.states))
-        self.fc = nn.Linear(self.states * self.state_width, size, bias=False)
+            self.fc_norm = nn.ModuleList(nn.RMSNorm(self.state_width, eps) for _ in range(self.aux_states))
+        self.fc = nn.Linear(self.aux_states * self.state_width, size, bias=False)
         self.rope = Rope(layer)
         first = FusionLayer(layer, norm_before_residual=config.norm_before_residual)
         later = (DecoderLayer(layer, index, input_norm=True) for index in range(1, layer.num_hidden_layers))
@@ -39,7 +39,7 @@ class Eagle3Draft(Draft):
         self.lm_head = table(config.draft_vocab_size, size, lm_head, name="head")
         self.reduced = self._add_vocabulary(config.draft_vocab_size, layer.vocab_size)
 
-    def forward(
+    def states(
         self,
         input_ids: Tensor,
         hidden_states: Tensor,
@@ -47,7 +47,7 @@ class Eagle3Draft(Draft):
         *,
         fed_back: bool | None = None,
         attend: Attend = causal,
-    ) -> DraftOutput:
+    ) -> DraftStates:
         x = hidden_states if self._is_fed_back(hidden_states, fed_back) else self.fuse(hidden_states)
         embedding = F.embedding(input_ids, self.embed_tokens.weight)
         rotation = self.rope(positions(input_ids, position_ids))
@@ -56,14 +56,14 @@ class Eagle3Draft(Draft):
         for layer in later:
             x = layer(x, rotation, attend)
         normed = self.norm(x)
-        return DraftOutput(F.linear(normed, self.lm_head.weight), normed if self.config.norm_output else x)
+        return DraftStates(normed, normed if self.config.norm_output else x)
 
     def fuse(self, states: Tensor) -> Tensor:
         """The verifier's states, concatenated low to high [B, T, n * Ht], as one state of the draft [B, T, H]."""
         if self.config.norm_before_fc:
             states = self.input_norm(states)
         if self.config.fc_norm:
-            parts = states.chunk(self.states, dim=-1)
+            parts = states.chunk(self.aux_states, dim=-1)
             states = torch.cat([norm(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=-1)
         fused: Tensor = self.fc(states)
         return fused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spec_convert.models.contract import Draft, DraftOutput
+from spec_convert.models.contract import Draft, DraftStates
 from spec_convert.models.layers import Attend, causal
 from spec_convert.unified import EagleMlpConfig
 
@@ -18,7 +18,7 @@ class MlpDraft(Draft):
         self.mlp = blocks(size, config.mlp_layers, config.layer_norm_eps)
         self.lm_head = nn.Linear(size, config.vocab_size, bias=False)
 
-    def forward(
+    def states(
         self,
         input_ids: Tensor,
         hidden_states: Tensor,
@@ -26,10 +26,10 @@ class MlpDraft(Draft):
         *,
         fed_back: bool | None = None,
         attend: Attend = causal,
-    ) -> DraftOutput:
+    ) -> DraftStates:
         del hidden_states, position_ids, fed_back, attend  # the last token is all it knows
         x = self.mlp(self.embeddings(input_ids))
-        return DraftOutput(self.lm_head(x), x)
+        return DraftStates(x, x)
 
 
 def blocks(size: int, layers: int, eps: float) -> nn.Sequential:

@@ -30,8 +30,8 @@ def test_only_rows_whose_token_is_of_the_answer_count(answer_of: Make) -> None:
 def test_padding_changes_no_row_that_counts(draft: EagleDraft, answer_of: Make) -> None:
     short, long = answer_of(6, start=2), answer_of(11, start=2)
     alone, together = learning.batch_of([short]), learning.batch_of([short, long])
-    expected = draft.states(alone[0], alone[1])[alone[3]]
-    torch.testing.assert_close(draft.states(together[0], together[1])[0][together[3][0]], expected)
+    expected = draft.states(alone[0], alone[1]).hidden_states[alone[3]]
+    torch.testing.assert_close(draft.states(together[0], together[1]).hidden_states[0][together[3][0]], expected)
 
 
 def test_learning_lowers_the_loss(draft: EagleDraft, answer_of: Make) -> None:

@@ -1,0 +1,1 @@
+"""Drafts before and after training: their shape, their first weights, their checkpoints."""
