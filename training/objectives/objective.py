@@ -44,8 +44,12 @@ class Objective(nn.Module):
         parameter, so that no process waits for another.
         """
 
-    def at(self, progress: float) -> None:
-        """Training is at ``progress``, from 0 to 1: an objective of several stages goes on to the one that is due."""
+    def at(self, progress: float) -> float:
+        """Training is at ``progress``, from 0 to 1: an objective of several stages goes on to the one that is due.
+
+        Returns by what the learning rate is multiplied there.
+        """
+        return 1.0
 
     if TYPE_CHECKING:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -25,8 +26,13 @@ class Sums:
     alpha: Tensor  # over the same windows, the sum of the probability that sampling at temperature 1 accepts
 
     @classmethod
+    def of(cls, known: Mapping[str, Tensor], *, steps: int) -> Sums:
+        """What is ``known`` by name, and zeros."""
+        return cls(**{field.name: torch.zeros(steps, dtype=torch.float64) for field in fields(cls)} | dict(known))
+
+    @classmethod
     def zero(cls, steps: int) -> Sums:
-        return cls(*torch.zeros(len(fields(cls)), steps, dtype=torch.float64))
+        return cls.of({}, steps=steps)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(*(self.stacked() + other.stacked()))

@@ -34,6 +34,8 @@ def unroll(  # noqa: PLR0913  two of them tensors, the rest what each kind of tr
 ) -> list[Step]:
     """``steps`` steps from ``states`` [S, n * Ht]. Steps after the first are computed for ``rows`` [A] alone.
 
+    Where there are none, the first step is the only one.
+
     ``detach``: no gradient flows from a step to the one before it through the states that it is fed.
     """
     attend = Chains(batch.bounds, rows)
@@ -47,7 +49,7 @@ def unroll(  # noqa: PLR0913  two of them tensors, the rest what each kind of tr
 
     first = taken(states, torch.arange(len(batch), device=states.device), 0)
     chain, fed = [first], first.hidden_states[rows]
-    for step in range(1, steps):
+    for step in range(1, steps if len(rows) else 1):
         chain.append(taken(fed.detach() if detach else fed, rows, step))
         fed = chain[-1].hidden_states
     return chain

@@ -1,0 +1,115 @@
+"""The objective of all drafts that are fed their own states: EAGLE-1, HASS and EAGLE-3 differ in what they are given.
+
+step k of the chain at row i guesses, from the tokens up to i + 1 + k,
+    the verifier's state of token i + 1 + k           (losses on states: EAGLE-1, HASS)
+    what the verifier says after token i + 1 + k      (losses on logits)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from spec_convert.models.contract import Draft
+from spec_convert.training.batches.batch import Batch
+from spec_convert.training.losses.mix import Mix
+from spec_convert.training.objectives.layout import Layout
+from spec_convert.training.objectives.objective import Objective, Outcome
+from spec_convert.training.objectives.sums import Sums
+from spec_convert.training.objectives.teacher import Teacher
+from spec_convert.training.objectives.tiles import Guesses, Judged, judge
+from spec_convert.training.unrolling.unroll import unroll
+from spec_convert.training.unrolling.windows import counted_rows, whole_windows
+
+NOISE = 0.2 * 512  # the authors': uniform, this wide over the length of the text
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``until`` this share of the training: what is minimised, and by what the learning rate is multiplied."""
+
+    mix: Mix
+    until: float = 1.0
+    rate: float = 1.0
+
+
+class ChainObjective(Objective):
+    """``decay``: what each step counts beside the one before it. ``detach``: steps are fed states without gradient.
+
+    ``noise``: on the verifier's states that the draft is fed, as EAGLE-1 and HASS are trained.
+    """
+
+    def __init__(  # noqa: PLR0913  what tells one kind of draft from another
+        self,
+        draft: Draft,
+        teacher: Teacher,
+        stages: Sequence[Stage],
+        *,
+        steps: int,
+        decay: float,
+        detach: bool,
+        noise: bool,
+    ) -> None:
+        super().__init__()
+        self.draft, self.teacher, self.stages = draft, teacher, tuple(stages)
+        self.steps, self.detach, self.noise = steps, detach, noise
+        self.decay = torch.tensor([decay**step for step in range(steps)], dtype=torch.float64)
+        self.mix = self.stages[0].mix
+
+    def at(self, progress: float) -> float:
+        stage = next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
+        self.mix = stage.mix
+        return stage.rate
+
+    def weights(self, batch: Batch) -> Tensor:
+        return counted_rows(batch, self.steps).sum(dim=1).double().cpu()
+
+    def forward(self, batch: Batch, share: Tensor, *, measure: bool, seed: int) -> Outcome:
+        layout = Layout(counted_rows(batch, self.steps))
+        if not len(layout):
+            return Outcome(_zero(self.draft), Sums.zero(self.steps))
+        states = (_noisy(batch, seed) if self.noise else batch.states).to(batch.final.dtype)
+        rows = layout.counted[1:].any(dim=0).nonzero()[:, 0]
+        chain = unroll(self.draft, batch, states, self.steps, rows=rows, detach=self.detach)
+        guesses = Guesses(
+            states=layout.of(chain, "for_head"),
+            final=batch.final[layout.after],
+            coefficients=layout.there * share.to(states)[:, None],
+        )
+        judged = judge(guesses, self.draft.head, self.teacher, self.mix.on_logits, measure=measure)
+        loss, losses = judged.loss, judged.losses
+        if self.mix.on_states:
+            guessed = layout.of(chain, "hidden_states")
+            of_states = self.mix.of_states(guessed, guesses.final.expand_as(guessed))
+            loss, losses = loss + (of_states * guesses.coefficients).sum(), losses + of_states.detach()
+        return Outcome(loss, _sums(layout, losses, judged, whole_windows(batch, self.steps)))
+
+
+def _zero(draft: Draft) -> Tensor:
+    """A loss of nothing, with a gradient of zero for every parameter."""
+    return torch.stack([parameter.sum() for parameter in draft.parameters() if parameter.requires_grad]).sum() * 0.0
+
+
+def _sums(layout: Layout, losses: Tensor, judged: Judged, windows: Tensor) -> Sums:
+    weight = layout.counted.sum(dim=1)
+    sums = {"loss": (losses * layout.there).sum(dim=1), "weight": weight}
+    if judged.hits is not None and judged.alpha is not None:
+        hits, alpha = layout.by_row(judged.hits), layout.by_row(judged.alpha)
+        joint = hits.long().cumprod(dim=0) * windows
+        sums |= {
+            "rows": weight, "hits": hits.sum(dim=1), "windows": windows.sum(dim=1), "joint": joint.sum(dim=1),
+            "alpha": (alpha * windows).sum(dim=1),
+        }  # fmt: skip
+    return Sums.of({name: value.double().cpu() for name, value in sums.items()}, steps=len(windows))
+
+
+def _noisy(batch: Batch, seed: int) -> Tensor:
+    """The states with the authors' noise: at work a draft is fed its own, which are a little off as well."""
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([end - start for start, end in pairwise(batch.bounds)], device=batch.states.device)
+    noise = torch.rand(batch.states.shape, generator=random).to(batch.states.device) - 0.5
+    return batch.states + noise * (NOISE / lengths[batch.documents])[:, None]
