@@ -73,7 +73,7 @@ class ChainObjective(Objective):
         if not len(layout):
             return Outcome(_zero(self.draft), Sums.zero(self.steps))
         states = (_noisy(batch, seed) if self.noise else batch.states).to(batch.final.dtype)
-        rows = layout.counted[1:].any(dim=0).nonzero()[:, 0]
+        rows = _later_rows(layout.counted)
         chain = unroll(self.draft, batch, states, self.steps, rows=rows, detach=self.detach)
         guesses = Guesses(
             states=layout.of(chain, "for_head"),
@@ -87,6 +87,13 @@ class ChainObjective(Objective):
             of_states = self.mix.of_states(guessed, guesses.final.expand_as(guessed))
             loss, losses = loss + (of_states * guesses.coefficients).sum(), losses + of_states.detach()
         return Outcome(loss, _sums(layout, losses, judged, whole_windows(batch, self.steps)))
+
+
+def _later_rows(counted: Tensor) -> Tensor:
+    """[A] the rows that any step after the first needs. On a GPU all of them: kernels are compiled for one number."""
+    if counted.is_cuda:
+        return torch.arange(counted.shape[1], device=counted.device)
+    return counted[1:].any(dim=0).nonzero()[:, 0]
 
 
 def _zero(draft: Draft) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from spec_convert.models.contract import Draft
 from spec_convert.training.batches.batch import Batch
 from spec_convert.training.unrolling.attention import Chains
+from spec_convert.training.unrolling.flex import FlexChains
 
 
 class Step(NamedTuple):
@@ -38,7 +39,7 @@ def unroll(  # noqa: PLR0913  two of them tensors, the rest what each kind of tr
 
     ``detach``: no gradient flows from a step to the one before it through the states that it is fed.
     """
-    attend = Chains(batch.bounds, rows)
+    attend = (FlexChains if states.is_cuda else Chains)(batch.bounds, rows)
 
     def taken(fed: Tensor, rows: Tensor, step: int) -> Step:
         # Beyond the end of the text any token will do: rows that embed one are seen by none that counts.
