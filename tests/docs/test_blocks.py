@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from spec_convert.cli import cli as group
+from spec_convert.training.settings_file import read_settings
 from spec_convert.validation.settings import nearest_settings
 
 from .pages import GUIDES, README, ROOT, Page, output_of, unlike
@@ -85,6 +86,8 @@ def test_every_piece_of_toml_is_read_by_the_program_it_is_for(page: Page, cli: A
             check_manifest(text, cli, folder)
         elif "project" in keys:
             check_project(text)
+        elif "draft" in keys:
+            check_run(text)
         else:
             check_settings(text)
 
@@ -100,6 +103,12 @@ def check_project(text: str) -> None:
     """A plugin's pyproject: only what brings it in."""
     project = tomllib.loads(text)["project"]
     assert list(project["entry-points"]) == ["spec_convert"]
+
+
+def check_run(text: str) -> None:
+    """What `train` is asked for."""
+    Path("run.toml").write_text(text)
+    read_settings(Path("run.toml"), {})
 
 
 def check_settings(text: str) -> None:

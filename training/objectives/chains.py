@@ -17,11 +17,12 @@ from torch import Tensor
 from spec_convert.models.contract import Draft
 from spec_convert.training.batches.batch import Batch
 from spec_convert.training.losses.mix import Mix
+from spec_convert.training.objectives.accounting import sums_of, zero_loss
 from spec_convert.training.objectives.layout import Layout
 from spec_convert.training.objectives.objective import Objective, Outcome
 from spec_convert.training.objectives.sums import Sums
 from spec_convert.training.objectives.teacher import Teacher
-from spec_convert.training.objectives.tiles import Guesses, Judged, judge
+from spec_convert.training.objectives.tiles import Guesses, judge
 from spec_convert.training.unrolling.unroll import unroll
 from spec_convert.training.unrolling.windows import counted_rows, whole_windows
 
@@ -71,7 +72,7 @@ class ChainObjective(Objective):
     def forward(self, batch: Batch, share: Tensor, *, measure: bool, seed: int) -> Outcome:
         layout = Layout(counted_rows(batch, self.steps))
         if not len(layout):
-            return Outcome(_zero(self.draft), Sums.zero(self.steps))
+            return Outcome(zero_loss(self.draft), Sums.zero(self.steps))
         states = (_noisy(batch, seed) if self.noise else batch.states).to(batch.final.dtype)
         rows = _later_rows(layout.counted)
         chain = unroll(self.draft, batch, states, self.steps, rows=rows, detach=self.detach)
@@ -86,7 +87,7 @@ class ChainObjective(Objective):
             guessed = layout.of(chain, "hidden_states")
             of_states = self.mix.of_states(guessed, guesses.final.expand_as(guessed))
             loss, losses = loss + (of_states * guesses.coefficients).sum(), losses + of_states.detach()
-        return Outcome(loss, _sums(layout, losses, judged, whole_windows(batch, self.steps)))
+        return Outcome(loss, sums_of(layout, losses, judged, whole_windows(batch, self.steps)))
 
 
 def _later_rows(counted: Tensor) -> Tensor:
@@ -94,24 +95,6 @@ def _later_rows(counted: Tensor) -> Tensor:
     if counted.is_cuda:
         return torch.arange(counted.shape[1], device=counted.device)
     return counted[1:].any(dim=0).nonzero()[:, 0]
-
-
-def _zero(draft: Draft) -> Tensor:
-    """A loss of nothing, with a gradient of zero for every parameter."""
-    return torch.stack([parameter.sum() for parameter in draft.parameters() if parameter.requires_grad]).sum() * 0.0
-
-
-def _sums(layout: Layout, losses: Tensor, judged: Judged, windows: Tensor) -> Sums:
-    weight = layout.counted.sum(dim=1)
-    sums = {"loss": (losses * layout.there).sum(dim=1), "weight": weight}
-    if judged.hits is not None and judged.alpha is not None:
-        hits, alpha = layout.by_row(judged.hits), layout.by_row(judged.alpha)
-        joint = hits.long().cumprod(dim=0) * windows
-        sums |= {
-            "rows": weight, "hits": hits.sum(dim=1), "windows": windows.sum(dim=1), "joint": joint.sum(dim=1),
-            "alpha": (alpha * windows).sum(dim=1),
-        }  # fmt: skip
-    return Sums.of({name: value.double().cpu() for name, value in sums.items()}, steps=len(windows))
 
 
 def _noisy(batch: Batch, seed: int) -> Tensor:

@@ -20,7 +20,8 @@ from torch import Tensor
 from spec_convert.errors import UsageError
 from spec_convert.models.peagle import PEagleDraft
 from spec_convert.training.batches.batch import Batch
-from spec_convert.training.objectives.chains import ChainObjective, Stage, _sums, _zero
+from spec_convert.training.objectives.accounting import sums_of, zero_loss
+from spec_convert.training.objectives.chains import ChainObjective, Stage
 from spec_convert.training.objectives.layout import Layout
 from spec_convert.training.objectives.objective import Outcome
 from spec_convert.training.objectives.parallel_sampling import drawn_chains, planned_counts, shares
@@ -70,7 +71,7 @@ class ParallelObjective(ChainObjective):
     def forward(self, batch: Batch, share: Tensor, *, measure: bool, seed: int) -> Outcome:
         layout = Layout(drawn_chains(batch, self.shares, seed))
         if not len(layout):
-            return Outcome(_zero(self.draft), Sums.zero(self.steps))
+            return Outcome(zero_loss(self.draft), Sums.zero(self.steps))
         chain = self._elements(batch, batch.states.to(batch.final.dtype), layout.counted)
         guesses = Guesses(
             states=layout.of(chain, "for_head"),
@@ -79,7 +80,7 @@ class ParallelObjective(ChainObjective):
         )
         judged = judge(guesses, self.draft.head, self.teacher, self.mix, measure=measure)
         untouched = self.draft.mask_hidden.sum() * 0.0  # by texts too short to go deeper: other processes wait for it
-        return Outcome(judged.loss + untouched, _sums(layout, judged.losses, judged, layout.counted))
+        return Outcome(judged.loss + untouched, sums_of(layout, judged.losses, judged, layout.counted))
 
     def _elements(self, batch: Batch, states: Tensor, taken: Tensor) -> list[Step]:
         """The states of all rows at depth 0, and of those that are ``taken`` [D, S] at each depth after it."""

@@ -21,7 +21,10 @@ class Word(NamedTuple):
 
 
 class Teacher(nn.Module):
-    """``head`` [V, Ht]: the verifier's. ``kept`` [Vd] int64: the ids of the draft's tokens; None: all of them."""
+    """``head`` [V, Ht]: the verifier's, in the type that it is computed in.
+
+    ``kept`` [Vd] int64: the ids of the draft's tokens; None: all of them.
+    """
 
     head: Tensor
     kept: Tensor | None
@@ -35,13 +38,12 @@ class Teacher(nn.Module):
 
     def word(self, final: Tensor, *, whole: bool) -> Word:
         """After states ``final`` [r, Ht]. ``whole``: with the likeliest token and the sum over the whole vocabulary."""
-        final = final.to(self.head.dtype)
         if not whole:
-            return Word(Target(F.linear(final, self.pruned), None), None)
+            return Word(Target(_logits(final, self.pruned), None), None)
         logits, normaliser = final.new_empty(len(final), len(self.pruned)), final.new_empty(len(final))
         likeliest = torch.empty(len(final), dtype=torch.int64, device=final.device)
-        for rows in torch.arange(len(final), device=final.device).split(tile_of(self.head)):
-            said = F.linear(final[rows], self.head)
+        for rows in torch.split(torch.arange(len(final), device=final.device), tile_of(self.head)):
+            said = _logits(final[rows], self.head)
             logits[rows] = said if self.kept is None else said[:, self.kept]
             normaliser[rows], likeliest[rows] = said.logsumexp(dim=-1), said.argmax(dim=-1)
         return Word(Target(logits, normaliser), likeliest)
@@ -49,6 +51,11 @@ class Teacher(nn.Module):
     def names(self, draft_ids: Tensor) -> Tensor:
         """The verifier's ids of the draft's tokens."""
         return draft_ids if self.kept is None else self.kept[draft_ids]
+
+
+def _logits(final: Tensor, head: Tensor) -> Tensor:
+    """[r, V] in the type of ``final``, computed in that of ``head``."""
+    return F.linear(final.to(head.dtype), head).to(final.dtype)
 
 
 def tile_of(head: Tensor) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spec_convert.training.losses.distributions import overlap
 from spec_convert.training.losses.mix import Mix
 from spec_convert.training.objectives.teacher import Teacher, Word, tile_of
 
@@ -40,7 +41,8 @@ class Judged:
 
 def judge(guesses: Guesses, head: Tensor, teacher: Teacher, mix: Mix, *, measure: bool) -> Judged:
     """The ``mix`` of losses on the logits of ``head`` [Vd, H], trained or not. ``measure``: hits and alpha too."""
-    loss, losses, hits, alpha = _Tiles.apply(guesses.states, head, guesses, teacher, mix, measure)
+    given = (guesses.states, head, guesses, teacher, mix, measure)
+    loss, losses, hits, alpha = _Tiles.apply(*given)  # type: ignore[no-untyped-call]
     return Judged(loss, losses, hits if measure else None, alpha if measure else None)
 
 
@@ -59,7 +61,7 @@ class _Tiles(torch.autograd.Function):
         computed = _computed(states)
         cast = head.to(computed)
         with torch.autocast(states.device.type, enabled=False):
-            for rows in torch.arange(states.shape[1], device=states.device).split(tile_of(head)):
+            for rows in torch.split(torch.arange(states.shape[1], device=states.device), tile_of(head)):
                 word = teacher.word(guesses.final[rows], whole=measure or mix.needs_normaliser)
                 for step, some in enumerate(states[:, rows].to(computed)):
                     logits = (some @ cast.mT).to(coefficients.dtype)
@@ -92,8 +94,9 @@ def _loss(logits: Tensor, word: Word, mix: Mix, coefficients: Tensor) -> tuple[T
 
 
 def _measured(logits: Tensor, word: Word, teacher: Teacher) -> tuple[Tensor, Tensor]:
-    hits = teacher.names(logits.argmax(dim=-1)) == word.likeliest
-    return hits, torch.minimum(word.target.true, logits.softmax(dim=-1)).sum(dim=-1)
+    assert word.likeliest is not None, "asked for"
+    hits = teacher.names(logits.argmax(dim=-1)).eq(word.likeliest)
+    return hits, overlap(logits, word.target)
 
 
 def _computed(states: Tensor) -> torch.dtype:

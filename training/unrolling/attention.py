@@ -42,8 +42,8 @@ class Chains:
             self._later[layer] = []
         else:
             self._later[layer] += [key[0], value[0]]
-        mixed = _Attention.apply(self._spans_of(first), query[0], *self._first[layer], *self._later[layer])
-        assert isinstance(mixed, Tensor)
+        given = (query[0], *self._first[layer], *self._later[layer])
+        mixed: Tensor = _Attention.apply(self._spans_of(first), *given)  # type: ignore[no-untyped-call]
         return mixed[None]
 
     def _spans_of(self, first: bool) -> list[Span]:
@@ -112,8 +112,8 @@ class _Attention(torch.autograd.Function):
             # The gradient of a softmax: probability times what its value would add, less what all add on average.
             average = (asked_of * _grouped(mixed[:, there], key)).sum(-1, keepdim=True)
             adds = _flat(asked_of) @ value[:, seen_rows].mT
-            pull = seen[..., :size] * (adds.unflatten(1, asked.shape[1:3]) - average) * scale
-            for_query[:, there] += (_flat(pull) @ key[:, seen_rows]).unflatten(1, asked.shape[1:3]).flatten(0, 1)
+            pull = seen[..., :size] * (_unflat(adds, asked) - average) * scale
+            for_query[:, there] += _unflat(_flat(pull) @ key[:, seen_rows], asked).flatten(0, 1)
             for_key[:, seen_rows] += _flat(pull).mT @ _flat(asked)
             for_value[:, seen_rows] += _flat(seen[..., :size]).mT @ _flat(asked_of)
             for step, (own_key, own_value) in enumerate(zip(keys, values, strict=True)):
@@ -129,7 +129,7 @@ def _scores(asked: Tensor, key: Tensor, keys: Sequence[Tensor], span: Span) -> T
     """[kv heads, group, queries, keys of step 0 and one of each later step], in float32 at least."""
     scale = asked.shape[-1] ** -0.5
     first = _flat(asked) @ key[:, span.start : span.stop].mT
-    scores = first.to(_exact(asked)).unflatten(1, asked.shape[1:3]) * scale
+    scores = _unflat(first.to(_exact(asked)), asked) * scale
     scores.masked_fill_(span.hidden, float("-inf"))
     own = [(asked * one[:, None]).sum(-1, keepdim=True).to(scores.dtype) * scale for one in keys]
     return torch.cat((scores, *own), dim=-1) if own else scores
@@ -138,7 +138,7 @@ def _scores(asked: Tensor, key: Tensor, keys: Sequence[Tensor], span: Span) -> T
 def _mix(seen: Tensor, value: Tensor, values: Sequence[Tensor], span: Span) -> Tensor:
     """The values, each by how much of it is seen: [kv heads, group, queries, D]."""
     size = span.stop - span.start
-    mixed = (_flat(seen[..., :size]) @ value[:, span.start : span.stop]).unflatten(1, seen.shape[1:3])
+    mixed = _unflat(_flat(seen[..., :size]) @ value[:, span.start : span.stop], seen)
     for step, own in enumerate(values):
         mixed = mixed + seen[..., size + step, None] * own[:, None]
     return mixed
@@ -146,12 +146,16 @@ def _mix(seen: Tensor, value: Tensor, values: Sequence[Tensor], span: Span) -> T
 
 def _grouped(heads: Tensor, key: Tensor) -> Tensor:
     """[heads, …] as [kv heads, those that share one, …]."""
-    return heads.unflatten(0, (key.shape[0], -1))
+    return heads.reshape(key.shape[0], -1, *heads.shape[1:])
 
 
 def _flat(tensor: Tensor) -> Tensor:
     """[kv heads, group, queries, …] as [kv heads, group * queries, …], for one product a kv head."""
     return tensor.flatten(1, 2)
+
+
+def _unflat(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor.reshape(*like.shape[:3], tensor.shape[-1])
 
 
 def _exact(tensor: Tensor) -> torch.dtype:

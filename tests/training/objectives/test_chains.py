@@ -29,7 +29,7 @@ MIXES = ("soft_ce", "smooth_l1=1.0,soft_ce=0.1,top_k=1.0", "tv", "smooth_l1")
 def objective_of(draft: Draft, mix: str = "soft_ce", *, steps: int = STEPS, detach: bool = False) -> ChainObjective:
     head = drawn_verifier().lm_head
     assert head is not None
-    kept = draft.target_ids() if getattr(draft, "reduced", False) else None
+    kept = draft.kept_tokens()
     stages = [Stage(Mix.parse(mix))]
     return ChainObjective(draft, Teacher(head, kept), stages, steps=steps, decay=0.8, detach=detach, noise=False)
 

@@ -1,0 +1,93 @@
+"""What is kept of a training's numbers: lines on disk, trackers, and now and then a line for who looks on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spec_convert.narration import EVERY, say
+from spec_convert.training.trainer.folder import RunFolder
+from spec_convert.training.trainer.journal import Journal
+from spec_convert.training.trainer.metrics import Metrics
+from spec_convert.training.trainer.processes import Processes
+from spec_convert.training.trainer.progress import Progress
+from spec_convert.training.trainer.trackers import Log, Tracked, tracking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """Which trackers are logged to, besides `metrics.jsonl`; None: in `logs`, by the folder's name."""
+
+    names: Sequence[str] = ()
+    log_dir: Path | None = None
+    run_name: str | None = None
+
+
+@dataclass
+class Recorder:
+    """In processes other than the first it only counts."""
+
+    progress: Progress
+    total: int  # steps
+    journal: Journal | None = None
+    log: Log | None = None
+
+    def __post_init__(self) -> None:
+        self._began, self._first_step, self._told = time.monotonic(), self.progress.step, -math.inf
+
+    def write(self, kind: str, facts: Mapping[str, float | None], metrics: Metrics | None = None) -> dict[str, Any]:
+        """A line of the log, which is returned. ``kind``: train, held_out or skipped."""
+        step = self.progress.step
+        line = {"step": step, "kind": kind, **facts, **(metrics.to_json() if metrics else {})}
+        numbers = {**{name: fact for name, fact in facts.items() if fact is not None}, **dict(metrics or ())}
+        self.progress.lines += 1
+        if self.journal and self.log:
+            self.journal.write(line)
+            self.log({f"{kind}/{name}": number for name, number in numbers.items()}, step)
+        return line
+
+    def tell(self, line: Mapping[str, Any]) -> None:
+        """Say how it goes, unless that was said a moment ago."""
+        now = time.monotonic()
+        if not self.journal or now - self._told < EVERY:
+            return
+        self._told = now
+        pace = (now - self._began) / max(1, line["step"] - self._first_step)
+        words = [
+            f"step {line['step']:,} of {self.total:,}",
+            in_words(line),
+            f"{line['tokens_per_second']:,.0f} tokens/s",
+        ]
+        say(f"{', '.join(words)}, about {pace * (self.total - line['step']) / 60:,.0f} minutes to go")
+
+
+@contextmanager
+def recording(  # noqa: PLR0913  where to, and of what
+    track: Tracking,
+    folder: RunFolder,
+    request: Mapping[str, Any],
+    progress: Progress,
+    processes: Processes,
+    *,
+    total: int,
+) -> Iterator[Recorder]:
+    """Raises UsageError when a tracker is not there."""
+    if not processes.first:
+        yield Recorder(progress, total)
+        return
+    tracked = Tracked(
+        log_dir=track.log_dir or folder.path / "logs", run_name=track.run_name or folder.path.resolve().name,
+        run_id=progress.run_id, step=progress.step, request=request,
+    )  # fmt: skip
+    with closing(Journal(folder.metrics, lines=progress.lines)) as journal, tracking(track.names, tracked) as log:
+        yield Recorder(progress, total, journal, log)
+
+
+def in_words(line: Mapping[str, Any]) -> str:
+    """The loss and tau of a line, as far as they are known."""
+    return ", ".join(f"{name} {line[name]:.3f}" for name in ("loss", "tau") if line.get(name) is not None)

@@ -1,0 +1,84 @@
+"""An objective spread over processes: what its gradients, its states and its full weights are then."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from spec_convert.training.batches.batch import Batch
+from spec_convert.training.objectives.objective import Objective, Outcome
+from spec_convert.training.trainer.plan import Amp
+from spec_convert.training.trainer.processes import Processes
+
+
+class Wrapped:
+    """An objective on its device, with weights in float32, whose gradients are means over all processes.
+
+    ddp: every process holds all of it. fsdp: each holds a share of the weights, gradients and moments; the weights are
+    gathered for the duration of a step.
+    """
+
+    def __init__(self, objective: Objective, processes: Processes, amp: Amp) -> None:
+        for parameter in objective.parameters():
+            parameter.data = parameter.data.float()
+        self.objective = objective.to(processes.device).train()
+        self._device, self._amp = processes.device, amp
+        self._module: Objective | DistributedDataParallel = objective
+        match processes.parallelism:
+            case "ddp":
+                self._module = DistributedDataParallel(objective, broadcast_buffers=False)
+            case "fsdp":
+                mesh = init_device_mesh(processes.device.type, (processes.world,))
+                fully_shard(objective, mesh=mesh)
+
+    def outcome(self, batch: Batch, share: Tensor, *, measure: bool, seed: int) -> Outcome:
+        """Of a batch on the CPU. What draws from torch's own generator draws from ``seed`` too."""
+        torch.manual_seed(seed)
+        with self._precision():
+            outcome: Outcome = self._module(batch.to(self._device), share.to(self._device), measure=measure, seed=seed)
+        return outcome
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        with warnings.catch_warnings(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._amp == "bf16"):
+            # Norms keep their weights in float32, which is meant.
+            warnings.filterwarnings("ignore", "Mismatch dtype between input and weight", UserWarning)
+            yield
+
+    @contextmanager
+    def gradients(self, *, last: bool) -> Iterator[None]:
+        """Around the backward pass of a batch: only with the ``last`` of a step are gradients exchanged."""
+        context: AbstractContextManager[None] = nullcontext()
+        if isinstance(self.objective, FSDPModule):
+            self.objective.set_requires_gradient_sync(last)
+            self.objective.set_reshard_after_backward(last)
+        elif isinstance(self._module, DistributedDataParallel) and not last:
+            context = self._module.no_sync()
+        with context:
+            yield
+
+    def weights(self) -> dict[str, Tensor]:
+        """The objective's own tensors by name, this process's part of each: writing into them changes them."""
+        return dict(self.objective.state_dict())
+
+    def draft(self, *, keep: bool) -> dict[str, Tensor]:
+        """The draft's tensors, whole, on the CPU. All processes must ask; those that do not ``keep`` get none."""
+        whole = {}
+        for name, tensor in self.objective.draft.state_dict().items():
+            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if keep:
+                whole[name] = full.detach().to("cpu", copy=True)
+        return whole
+
+
+def whole_number(number: Tensor) -> float:
+    """A number that processes may hold together."""
+    return float(number.full_tensor() if isinstance(number, DTensor) else number)
