@@ -90,9 +90,9 @@ def _open(folder: Path, settings: TrainSettings, verifier: Verifier) -> Data:
 
 def _draft(settings: TrainSettings, verifier: Verifier) -> Draft:
     shape = read_shape(settings.draft_config) if settings.draft_config else parsed({}, "the draft")
+    shape = shape.updated(num_hidden_layers=settings.num_layers, target_layers=settings.target_layers)
     if settings.from_pretrained:
         return pretrained_draft(settings.from_pretrained, verifier, kind=settings.draft, shape=shape)
-    shape = shape.updated(num_hidden_layers=settings.num_layers, target_layers=settings.target_layers)
     vocabulary = None
     if settings.d2t_path and settings.t2d_path:
         vocabulary = _array(settings.d2t_path), _array(settings.t2d_path)

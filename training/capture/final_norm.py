@@ -32,7 +32,7 @@ def final_norm(verifier: Verifier) -> Callable[[Tensor], Tensor]:
 
     Raises UsageError when it is not known how this verifier normalises, Unreadable when its weights cannot be read.
     """
-    weight, epsilon = _weight(verifier), _epsilon(verifier)
+    weight, epsilon = norm_weight(verifier), _epsilon(verifier)
 
     def normed(states: Tensor) -> Tensor:
         exact = states.float()
@@ -42,8 +42,8 @@ def final_norm(verifier: Verifier) -> Callable[[Tensor], Tensor]:
     return normed
 
 
-def _weight(verifier: Verifier) -> Tensor:
-    """[H] float32: by what each number is multiplied."""
+def norm_weight(verifier: Verifier) -> Tensor:
+    """[H] float32: by what the final norm multiplies each number. Raises as `final_norm` does."""
     kind = verifier.text_config.get("model_type")
     if kind not in BY_WEIGHT | BY_ONE_MORE:
         raise UsageError(

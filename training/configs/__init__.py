@@ -1,0 +1,1 @@
+"""Ready draft configs, by name."""
