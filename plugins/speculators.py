@@ -20,14 +20,19 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins import eagle_layernorms, eagle_mlp
-from spec_convert.plugins.families import eagle1, eagle3, examples, llama
+from spec_convert.plugins.families import eagle1, eagle3, examples, llama, peagle
 from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
 from spec_convert.tensor_map import TensorMap, keep
 
 LAYER = "transformer_layer_config"
-FLAGS = {"eagle3": eagle3.FLAGS, "eagle": eagle1.FLAGS, "eagle_mlp": eagle_mlp.FORMAT.flags}  # by type
+FLAGS = {  # by type
+    "eagle3": eagle3.FLAGS,
+    "eagle": eagle1.FLAGS,
+    "eagle_mlp": eagle_mlp.FORMAT.flags,
+    "peagle": eagle3.FLAGS,
+}
 # fmt: off
 EAGLE_NORMS = {
     "before_fusion": eagle1.LAYERNORMS,
@@ -65,15 +70,24 @@ def unified_type(checkpoint: Checkpoint) -> str:
 
 def features(checkpoint: Checkpoint) -> Mapping[str, Any]:
     kind = checkpoint.get("speculators_model_type")
-    family = {"eagle3": eagle3.features, "eagle": eagle1.features, "eagle_mlp": eagle_mlp.features}.get(str(kind))
+    family = {
+        "eagle3": eagle3.features,
+        "eagle": eagle1.features,
+        "eagle_mlp": eagle_mlp.features,
+        "peagle": eagle3.features,
+    }.get(str(kind))
     return {"speculators_model_type": kind} | (family(checkpoint) if family else {})
 
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     kind, config = unified_type(checkpoint), Facts.of(checkpoint)
-    parts = {"eagle3": _eagle3_layout, "eagle": _eagle_layout, "eagle_mlp": _eagle_mlp_layout}[kind](
-        checkpoint, config, request
-    )
+    of_type = {
+        "eagle3": _eagle3_layout,
+        "eagle": _eagle_layout,
+        "eagle_mlp": _eagle_mlp_layout,
+        "peagle": _peagle_layout,
+    }[kind]
+    parts = of_type(checkpoint, config, request)
     return replace(parts, findings=(*_unfitting_flags(kind, request), *parts.findings))
 
 
@@ -91,6 +105,15 @@ def _eagle_mlp_layout(checkpoint: Checkpoint, config: Facts, request: Request) -
 def _eagle3_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
     layer = config.part(LAYER)
     normal = eagle3.layout(checkpoint, layer, config, *eagle3.norms_before_fc(checkpoint))
+    return _with_promises(normal, checkpoint, layer)
+
+
+def _peagle_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
+    layer = config.part(LAYER)
+    return _with_promises(peagle.layout(checkpoint, layer, config), checkpoint, layer)
+
+
+def _with_promises(normal: Layout, checkpoint: Checkpoint, layer: Facts) -> Layout:
     promises = broken_promises(layer, layer_biases(checkpoint)) + _qk_norms(checkpoint, layer)
     return replace(normal, findings=(*normal.findings, *promises))
 
@@ -131,6 +154,8 @@ def describe(draft: Draft) -> Described:
     if kind == "eagle_mlp":
         return eagle_mlp.describe(draft)
     layer = config.part(LAYER)
+    if kind == "peagle":
+        return peagle.describe(draft, layer, config)
     if kind == "eagle":
         kept = "lm_head_layernorm.weight" in draft.mapped.targets
         return eagle1.describe(draft, layer, position=config.get("layernorm_position") if kept else None)
@@ -176,6 +201,7 @@ FORMAT = Format(
         "eagle: layernorms after the fusion": EAGLE_NORMS["after_fusion"],
         "eagle: layernorms after the fusion with --no-layernorms": eagle1.without(EAGLE_NORMS["after_fusion"]),
         "eagle_mlp": eagle_mlp.TABLE,
+        "peagle: besides those of eagle3": peagle.MASK,
     },
     recognise=recognise,
     features=features,

@@ -99,12 +99,12 @@ def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Gener
     import torch
 
     from spec_convert.models.draft import VerifierTensors, borrows
-    from spec_convert.unified import Eagle3Config, EagleMlpConfig
+    from spec_convert.unified import EagleMlpConfig, FusedConfig
 
     if isinstance(config, EagleMlpConfig):
         return VerifierTensors(embed_tokens=None, lm_head=None)
     layer, wanted = config.transformer_layer_config, borrows(config, tensors)
-    width = (config.target_hidden_size if isinstance(config, Eagle3Config) else None) or layer.hidden_size
+    width = (config.target_hidden_size if isinstance(config, FusedConfig) else None) or layer.hidden_size
     table = torch.randn(layer.vocab_size, width, generator=random) * 0.02 if wanted else None
     return VerifierTensors(
         embed_tokens=table if "embed_tokens" in wanted else None, lm_head=table if "lm_head" in wanted else None
@@ -113,11 +113,11 @@ def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Gener
 
 def _input_sizes(config: Config) -> tuple[int, int]:
     """Width of the verifier's states as the draft takes them, and the vocabulary that tokens are drawn from."""
-    from spec_convert.unified import Eagle3Config, EagleMlpConfig
+    from spec_convert.unified import EagleMlpConfig, FusedConfig
 
     if isinstance(config, EagleMlpConfig):
         return config.hidden_size, config.vocab_size
-    if isinstance(config, Eagle3Config):
+    if isinstance(config, FusedConfig):
         fused = config.transformer_layer_config
         return fused.num_aux_hidden_states * (config.target_hidden_size or fused.hidden_size), fused.vocab_size
     layer = config.transformer_layer_config

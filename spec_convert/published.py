@@ -13,7 +13,13 @@ def _unified(kind: str) -> Callable[[], Any]:
     def model() -> Any:
         from spec_convert import unified
 
-        return {"eagle": unified.EagleConfig, "eagle3": unified.Eagle3Config, "eagle_mlp": unified.EagleMlpConfig}[kind]
+        models = {
+            "eagle": unified.EagleConfig,
+            "eagle3": unified.Eagle3Config,
+            "eagle_mlp": unified.EagleMlpConfig,
+            "peagle": unified.PEagleConfig,
+        }
+        return models[kind]
 
     return model
 
@@ -28,6 +34,7 @@ SCHEMAS: dict[str, Callable[[], Any]] = {
     "eagle": _unified("eagle"),
     "eagle3": _unified("eagle3"),
     "eagle_mlp": _unified("eagle_mlp"),
+    "peagle": _unified("peagle"),
     "validation-report": _validation,
 }
 

@@ -8,7 +8,7 @@ ours alone (EAGLE-1 layernorm placement, the MLP draft) says so.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_serializer, model_validator
 
@@ -87,10 +87,10 @@ class Envelope(Strict):
     torch_dtype: str
 
 
-class Eagle3Config(Envelope):
-    """EAGLE-3 (arXiv 2503.01840) in every dialect that servers can compute."""
+class FusedConfig(Envelope):
+    """What drafts hold that are fed several states of the verifier, fused into one: EAGLE-3 and P-EAGLE."""
 
-    speculators_model_type: Literal["eagle3"]
+    speculators_model_type: Literal["eagle3", "peagle"]
     draft_vocab_size: Positive
     norm_before_residual: bool = Field(description="The residual is hidden_norm(h) instead of h")
     norm_before_fc: bool = Field(description="One RMSNorm `input_norm` over the concatenated verifier states")
@@ -104,7 +104,7 @@ class Eagle3Config(Envelope):
     transformer_layer_config: Eagle3LayerConfig
 
     @model_validator(mode="after")
-    def _agree(self) -> Eagle3Config:
+    def _agree(self) -> Self:
         ids = self.eagle_aux_hidden_state_layer_ids
         if any(a >= b for a, b in pairwise(ids)) or any(i < 0 for i in ids):
             raise ValueError(f"eagle_aux_hidden_state_layer_ids {ids} are not strictly increasing layer numbers")
@@ -112,6 +112,32 @@ class Eagle3Config(Envelope):
             raise ValueError("num_aux_hidden_states is not the number of eagle_aux_hidden_state_layer_ids")
         if self.norm_before_fc and self.fc_norm:
             raise ValueError("norm_before_fc and fc_norm exclude each other")
+        return self
+
+
+class Eagle3Config(FusedConfig):
+    """EAGLE-3 (arXiv 2503.01840) in every dialect that servers can compute."""
+
+    speculators_model_type: Literal["eagle3"]
+
+
+class PEagleConfig(FusedConfig):
+    """P-EAGLE (arXiv 2602.01469): an EAGLE-3 draft that guesses all its tokens in one pass, with no state fed back.
+
+    `fc_norm` and `norm_output` are always false: servers do not read them in drafts of this type.
+    """
+
+    speculators_model_type: Literal["peagle"]
+    fc_norm: Literal[False]
+    norm_output: Literal[False]
+    mask_token_id: Annotated[int, Field(ge=0)] = Field(
+        description="The token that stands for one not known yet; with the tensor `mask_hidden` for its state"
+    )
+
+    @model_validator(mode="after")
+    def _in_vocabulary(self) -> Self:
+        if self.mask_token_id >= (size := self.transformer_layer_config.vocab_size):
+            raise ValueError(f"mask_token_id {self.mask_token_id} is not in the vocabulary of {size}")
         return self
 
 
@@ -157,5 +183,5 @@ class EagleMlpConfig(Envelope):
     layer_norm_eps: Annotated[float, Field(gt=0)]
 
 
-UnifiedConfig = Annotated[Eagle3Config | EagleConfig | EagleMlpConfig, Field(discriminator="speculators_model_type")]
-UNIFIED: TypeAdapter[Eagle3Config | EagleConfig | EagleMlpConfig] = TypeAdapter(UnifiedConfig)
+AnyConfig = Eagle3Config | PEagleConfig | EagleConfig | EagleMlpConfig
+UNIFIED: TypeAdapter[AnyConfig] = TypeAdapter(Annotated[AnyConfig, Field(discriminator="speculators_model_type")])

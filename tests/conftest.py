@@ -81,6 +81,22 @@ def vocabulary_of() -> Callable[[Iterable[int]], dict[str, Tensor]]:
 
 
 @pytest.fixture
+def peagle(eagle3: Callable[..., Tiny]) -> Callable[..., Tiny]:
+    """A unified P-EAGLE draft of two layers, all of its tensors its own: no other layout of them is known here."""
+
+    def make(**changes: Any) -> Tiny:
+        draft = eagle3(prefix="layers.0.", layers=2)
+        converted = draft.convert(norm_before_residual=False)
+        own = {"speculators_model_type": "peagle", "embed_requires_grad": True, "mask_token_id": 3}
+        named = converted.config["speculators_config"] | {"algorithm": "peagle"}
+        draft.config = converted.config | own | {"architectures": ["PEagleSpeculator"], "speculators_config": named}
+        draft.tensors = converted.tensors | SIZES.embedding() | random({"mask_hidden": (1, 1, 3 * SIZES.hidden)})
+        return draft.set(**changes)
+
+    return make
+
+
+@pytest.fixture
 def mlp(tmp_path: Path, verifier: Path) -> Callable[..., Tiny]:
     """The beginner's MLP draft with two linears."""
     return lambda **changes: Tiny(SIZES.mlp_config(), SIZES.mlp(), tmp_path / "draft", verifier).set(**changes)

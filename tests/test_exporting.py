@@ -268,9 +268,9 @@ def test_formats_made_of_others_do_not_inherit_their_exports() -> None:
 
 
 def test_every_target_is_of_a_type_that_exists() -> None:
-    from spec_convert.unified import Eagle3Config, EagleConfig, EagleMlpConfig
+    from spec_convert.unified import Eagle3Config, EagleConfig, EagleMlpConfig, PEagleConfig
 
-    models = (EagleConfig, Eagle3Config, EagleMlpConfig)
+    models = (EagleConfig, Eagle3Config, EagleMlpConfig, PEagleConfig)
     types = {model.model_fields["speculators_model_type"].annotation.__args__[0] for model in models}  # type: ignore[union-attr]
     assert {way.of for fmt in registry().formats.values() for way in fmt.exports} <= types
 

@@ -29,6 +29,7 @@ from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap, either, keep, move, refuse
 
 FLAGS = frozenset({"norm_before_residual", "aux_layer_ids", "rope_theta"})
+ARCHITECTURES = {"eagle3": "Eagle3Speculator", "peagle": "PEagleSpeculator"}
 
 # fmt: off
 FIRST_LAYER = TensorMap(
@@ -182,13 +183,13 @@ class Dialect:
     has_default_ids: bool = True
 
 
-def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect) -> Described:
-    """The unified `eagle3` config of a draft whose tensors are all in place."""
+def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect, *, kind: str = "eagle3") -> Described:
+    """The unified config, of type ``kind``, of a draft whose tensors are all in place."""
     size, targets = draft.mapped.size, draft.mapped.targets
     qk_norm = any(name.endswith("q_norm.weight") for name in targets)
     layer, findings = llama.layer_config(draft, facts, model_type="qwen3" if qk_norm else "llama")
     layer["num_aux_hidden_states"] = size("aux")
-    base, more = envelope(draft, config, model_type="eagle3", architecture="Eagle3Speculator", width=size("target"))
+    base, more = envelope(draft, config, model_type=kind, architecture=ARCHITECTURES[kind], width=size("target"))
     residual, about_residual = _residual(draft, config, dialect)
     ids, about_ids = aux_layer_ids(draft, config, dialect.convention, has_default=dialect.has_default_ids)
     findings += [*more, *about_residual, *about_ids, *llama.uneven_layers(draft, "self_attn.q_norm.weight")]

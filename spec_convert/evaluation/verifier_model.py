@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spec_convert.errors import UsageError
 from spec_convert.evaluation.acceptance import require_numbers
-from spec_convert.unified import Eagle3Config, EagleConfig, EagleMlpConfig
+from spec_convert.unified import EagleConfig, EagleMlpConfig, FusedConfig
 
 if TYPE_CHECKING:
     from spec_convert.models.draft import Config
@@ -33,7 +33,7 @@ def wanted_states(config: Config) -> tuple[StateId, ...]:
     match config:
         case EagleConfig():
             return ("final",)
-        case Eagle3Config():
+        case FusedConfig():
             return tuple(config.eagle_aux_hidden_state_layer_ids)
         case EagleMlpConfig():
             return ()

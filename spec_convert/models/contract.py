@@ -99,6 +99,10 @@ class Draft(nn.Module):
             attend: Attend = causal,
         ) -> DraftOutput: ...
 
+    def kept_tokens(self) -> Tensor | None:
+        """[Vd] int64: the verifier's id of each token that the draft can say; None: all of the verifier's."""
+        return None
+
     def to_target_vocabulary(self, logits: Tensor) -> Tensor:
         """Logits over the verifier's vocabulary, [B, T, V]: -inf for tokens that the draft cannot say."""
         return logits

@@ -12,11 +12,12 @@ from spec_convert.models.eagle import EagleDraft
 from spec_convert.models.eagle3 import Eagle3Draft
 from spec_convert.models.errors import DraftError
 from spec_convert.models.mlp import MlpDraft
-from spec_convert.unified import Eagle3Config, EagleConfig, EagleMlpConfig
+from spec_convert.models.peagle import PEagleDraft
+from spec_convert.unified import AnyConfig, Eagle3Config, EagleConfig, EagleMlpConfig, FusedConfig, PEagleConfig
 
 __all__ = ["Draft", "DraftError", "DraftOutput", "VerifierTensors", "borrows", "build_draft"]
 
-Config = Eagle3Config | EagleConfig | EagleMlpConfig
+Config = AnyConfig
 
 
 def build_draft(config: Config, tensors: Mapping[str, Tensor], verifier: VerifierTensors | None = None) -> Draft:
@@ -36,7 +37,7 @@ def borrows(config: Config, names: Iterable[str]) -> frozenset[str]:
     match config:
         case EagleConfig():
             return frozenset({"embed_tokens"} - own | {"lm_head"})
-        case Eagle3Config():
+        case FusedConfig():
             full = config.draft_vocab_size == config.transformer_layer_config.vocab_size
             return frozenset(({"embed_tokens", "lm_head"} if full else {"embed_tokens"}) - own)
         case EagleMlpConfig():
@@ -57,6 +58,8 @@ def _empty(config: Config, names: Iterable[str], verifier: VerifierTensors | Non
             return EagleDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
         case Eagle3Config():
             return Eagle3Draft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
+        case PEagleConfig():
+            return PEagleDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
         case EagleMlpConfig():
             return MlpDraft(config)
 

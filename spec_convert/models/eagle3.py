@@ -10,14 +10,14 @@ from spec_convert.models.contract import Draft, DraftStates, positions, table
 from spec_convert.models.errors import DraftError
 from spec_convert.models.layers import Attend, DecoderLayer, FusionLayer, causal
 from spec_convert.models.rope import Rope
-from spec_convert.unified import Eagle3Config
+from spec_convert.unified import FusedConfig
 
 
 class Eagle3Draft(Draft):
     d2t: Tensor
     t2d: Tensor
 
-    def __init__(self, config: Eagle3Config, *, embed_tokens: Tensor | None, lm_head: Tensor | None) -> None:
+    def __init__(self, config: FusedConfig, *, embed_tokens: Tensor | None, lm_head: Tensor | None) -> None:
         """``embed_tokens`` and ``lm_head`` are the verifier's; None: the draft has its own."""
         super().__init__()
         self.config = config
@@ -49,6 +49,12 @@ class Eagle3Draft(Draft):
         attend: Attend = causal,
     ) -> DraftStates:
         x = hidden_states if self._is_fed_back(hidden_states, fed_back) else self.fuse(hidden_states)
+        return self.decode(input_ids, x, position_ids, attend=attend)
+
+    def decode(
+        self, input_ids: Tensor, x: Tensor, position_ids: Tensor | None = None, *, attend: Attend = causal
+    ) -> DraftStates:
+        """The layers, on tokens [B, T] beside states of the draft's own width [B, T, H]."""
         embedding = F.embedding(input_ids, self.embed_tokens.weight)
         rotation = self.rope(positions(input_ids, position_ids))
         first, *later = self.layers
@@ -67,6 +73,9 @@ class Eagle3Draft(Draft):
             states = torch.cat([norm(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=-1)
         fused: Tensor = self.fc(states)
         return fused
+
+    def kept_tokens(self) -> Tensor | None:
+        return self.target_ids() if self.reduced else None
 
     def to_target_vocabulary(self, logits: Tensor) -> Tensor:
         if not self.reduced:

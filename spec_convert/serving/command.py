@@ -62,11 +62,13 @@ def option(name: str, value: object) -> list[str]:
 
 def require_plugin(drafted: Servable) -> None:
     """Raises UsageError when vLLM is told not to load what teaches it this draft."""
+    from spec_convert.unified import FusedConfig
+
     config, allowed = drafted.config, os.environ.get(ALLOWED_PLUGINS)
     if allowed is None or PLUGIN in allowed.split(","):
         return
     which = f"of type `{config.speculators_model_type}`"
-    if config.speculators_model_type == "eagle3":  # vLLM reads all others of this type by itself
+    if isinstance(config, FusedConfig):  # vLLM reads all others of these types by itself
         if not drops_biases(config.transformer_layer_config.model_dump()):
             return
         which += " with biases in Qwen3 layers"

@@ -1,9 +1,9 @@
 """What vLLM calls in every one of its processes (entry point `vllm.general_plugins`).
 
 It teaches vLLM two `speculators_model_type`s: `eagle` with a fusion bias or layernorms, and `eagle_mlp`. Everything
-else stays vLLM's: plain EAGLE drafts, which carry vLLM's own `model_type`, and eagle3, except that Qwen3 layers with
-biases that vLLM would drop get a model with a place for them. Nothing heavy is imported here: vLLM loads the model
-classes when it first needs one.
+else stays vLLM's: plain EAGLE drafts, which carry vLLM's own `model_type`, and eagle3 and peagle, except that Qwen3
+layers with biases that vLLM would drop get a model with a place for them. Nothing heavy is imported here: vLLM loads
+the model classes when it first needs one.
 
 A vLLM that lacks an interface is told so in its log and goes on: it may be serving something that is none of ours, and
 an exception here would stop it. A draft of ours then fails as an unknown type, right below that line. An untested
@@ -72,18 +72,21 @@ def _ours(updater: Updater) -> Callable[[Reader | None], Reader]:
     return around
 
 
-def _with_biases(known: Reader | None) -> Reader:
-    """vLLM's own reading of eagle3, with another model for biases that its own one has no place for."""
+def _with_biases(kind: str) -> Callable[[Reader | None], Reader]:
+    """vLLM's own reading of this type, with another model for biases that its own one has no place for."""
 
-    def read(config_dict: Config, pre_trained_config: Config) -> None:
-        if known is None:
-            raise ValueError(f"vLLM {installed()} knows no drafts of type `eagle3`")
-        known(config_dict=config_dict, pre_trained_config=pre_trained_config)
-        if drops_biases(pre_trained_config):
-            _mention_version()
-            pre_trained_config["architectures"] = ["UnifiedEagle3Qwen3ForCausalLM"]
+    def around(known: Reader | None) -> Reader:
+        def read(config_dict: Config, pre_trained_config: Config) -> None:
+            if known is None:
+                raise ValueError(f"vLLM {installed()} knows no drafts of type `{kind}`")
+            known(config_dict=config_dict, pre_trained_config=pre_trained_config)
+            if drops_biases(pre_trained_config):
+                _mention_version()
+                pre_trained_config["architectures"] = ["UnifiedEagle3Qwen3ForCausalLM"]
 
-    return _marked(read)
+        return _marked(read)
+
+    return around
 
 
 def _marked(read: Reader) -> Reader:
@@ -95,7 +98,8 @@ def _marked(read: Reader) -> Reader:
 READERS: Mapping[str, Callable[[Reader | None], Reader]] = {
     "eagle": _ours(update_eagle),
     "eagle_mlp": _ours(update_eagle_mlp),
-    "eagle3": _with_biases,
+    "eagle3": _with_biases("eagle3"),
+    "peagle": _with_biases("peagle"),
 }
 
 

@@ -8,7 +8,12 @@ from typing import Any
 from spec_convert.servable import Servable
 
 # What vLLM calls the way of drafting. An MLP draft is registered as a model of method `eagle`.
-METHODS = {"eagle": "eagle", "eagle_mlp": "eagle", "eagle3": "eagle3"}
+METHODS: dict[str, dict[str, Any]] = {
+    "eagle": {"method": "eagle"},
+    "eagle_mlp": {"method": "eagle"},
+    "eagle3": {"method": "eagle3"},
+    "peagle": {"method": "eagle3", "parallel_drafting": True},
+}
 
 
 def llm_arguments(drafted: Servable, *, speculative_tokens: int | None = None) -> dict[str, Any]:
@@ -24,7 +29,7 @@ def llm_arguments(drafted: Servable, *, speculative_tokens: int | None = None) -
         changed = {"speculative_config": {"num_speculative_tokens": tokens}} if tokens != own_tokens else {}
         return {"model": draft} | changed
     method = METHODS[drafted.config.speculators_model_type]
-    speculative: dict[str, Any] = {"method": method, "model": draft, "num_speculative_tokens": tokens}
+    speculative = {**method, "model": draft, "num_speculative_tokens": tokens}
     if revision is not None:
         speculative["revision"] = revision
     return verifier_arguments(drafted) | {"speculative_config": speculative}

@@ -19,7 +19,7 @@ from spec_convert.plan import Plan, make_plan, with_any_layer_ids
 from spec_convert.rules import found
 from spec_convert.validation.as_converted import findings_of_changes
 from spec_convert.validation.config_as_served import HINT, LAYER, LAYERS, MODEL, TOP, config_findings, part_of
-from spec_convert.validation.server_defaults import AUX_IDS
+from spec_convert.validation.server_defaults import AUX_IDS, FUSED
 
 # What a conversion says because it repairs it. In a directory that is served as it lies nobody does: other rules, and
 # worse ones, say so here.
@@ -68,7 +68,7 @@ def served_findings(plan: Plan) -> list[Finding]:
 def _meant(plan: Plan, config: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, set[str]]:
     """The config as it is meant, and the keys that nothing tells: those are stood in for, so as to know all others."""
     untold = {UNTOLD[finding.rule] for finding in plan.findings if finding.rule in UNTOLD}
-    if plan.config is not None or not untold or config.get("speculators_model_type") != "eagle3":
+    if plan.config is not None or not untold or config.get("speculators_model_type") not in FUSED:
         return plan.config, set()
     if AUX_IDS in untold:
         return with_any_layer_ids(plan, norm_before_residual=False).config, untold
@@ -85,7 +85,7 @@ def _misleading(config: Mapping[str, Any], meant: Mapping[str, Any] | None) -> I
             message = "`model_type` is 'eagle': a stock vLLM serves the draft without its fusion bias or layernorms"
         yield found("top-level-model-type", where=TOP, message=message, hint="take the key out")
     layer = part_of(config, LAYERS)
-    for key, neutral in OBEYED.items() if kind in ("eagle", "eagle3") else ():
+    for key, neutral in OBEYED.items() if kind in ("eagle", *FUSED) else ():
         if layer.get(key) not in (None, neutral, {}):
             message = f"`{key}` is {reprlib.repr(layer[key])}, {_EFFECT[key]}"
             yield found("obeyed-by-servers", where=LAYER, message=message)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+FUSED = ("eagle3", "peagle")  # types that vLLM reads by itself, with its model of EAGLE-3
 COUNT = "num_aux_hidden_states"
 AUX_IDS = "eagle_aux_hidden_state_layer_ids"
 
@@ -32,16 +33,19 @@ UNREAD = dict.fromkeys(
 
 def taken_at_top(kind: str, layer: Mapping[str, Any]) -> dict[str, Any]:
     """By key, for a draft of type ``kind``. Keys that are not named here are required."""
-    if kind != "eagle3":
+    if kind not in FUSED:
         return dict(UNREAD)  # their server is our own plugin, which refuses a config that lacks a key
-    return UNREAD | {
-        "norm_before_residual": True,
-        "norm_before_fc": False,
-        "fc_norm": False,
-        "norm_output": False,
-        "draft_vocab_size": layer.get("vocab_size"),
-        "target_hidden_size": layer.get("hidden_size"),
-    }
+    norms = {"fc_norm": False, "norm_output": False}
+    return (
+        UNREAD
+        | (norms if kind == "eagle3" else dict.fromkeys(norms, Absent.UNREAD))
+        | {
+            "norm_before_residual": kind == "eagle3",
+            "norm_before_fc": False,
+            "draft_vocab_size": layer.get("vocab_size"),
+            "target_hidden_size": layer.get("hidden_size"),
+        }
+    )
 
 
 def taken_in_layer(kind: str, layer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def taken_in_layer(kind: str, layer: Mapping[str, Any], config: Mapping[str, Any
         "qkv_bias": False,
         COUNT: _states(layer, config),
     }
-    return taken | ({} if kind == "eagle3" else {"model_type": Absent.UNREAD})
+    return taken | ({} if kind in FUSED else {"model_type": Absent.UNREAD})
 
 
 def taken_in_model(layer: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ COMMANDS = group.list_commands(click.Context(group))  # with the verbs of plugin
 
 def test_the_commands_are_those_of_the_contract() -> None:
     contract = {"detect", "inspect", "convert", "batch", "validate", "formats", "plugins", "explain", "schema", "demo"}
-    contract |= {"evaluate", "export", "serve", "prepare", "regenerate", "generate", "collect", "vocab"}
+    contract |= {"evaluate", "export", "serve", "prepare", "regenerate", "generate", "collect", "vocab", "train"}
     assert contract <= set(COMMANDS)
 
 

@@ -23,7 +23,7 @@ def start(worker: Any, text: list[int]) -> None:
         drafted = propose(**given)
         record[f"{number}.drafted"] = drafted[0].clone()
         worker.proposals += 1
-        return _helped(drafted, text, number, end=int(record[f"{number}.{worker.calls - 1}.positions"][-1]))
+        return _helped(drafted, text, number, end=int(record[f"{number}.{worker.calls - 1}.positions"].max()))
 
     def recorded_forward(**given: Any) -> Any:
         answer = for_head, fed_back = forward(**given)

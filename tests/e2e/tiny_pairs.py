@@ -102,6 +102,13 @@ def unified_eagle3(tensors: Mapping[str, Tensor], **config: Any) -> Case:
     return Case(config=own | config, tensors=tensors)
 
 
+def unified_peagle(tensors: Mapping[str, Tensor], *, verifier: str = "llama", **config: Any) -> Case:
+    """P-EAGLE in the same library, with an embedding of its own; the last token is the mask."""
+    own = {"architectures": ["PEagleSpeculator"], "speculators_model_type": "peagle", "mask_token_id": VOCABULARY - 1}
+    mask = SIZES.embedding() | random({"mask_hidden": (1, 1, 3 * SIZES.hidden)})
+    return replace(unified_eagle3({**tensors, **mask}, **own, **config), verifier=verifier)
+
+
 EAGLE, EAGLE3 = SIZES.eagle(), SIZES.eagle3()
 IN_LAYERS = SIZES.eagle3(prefix="layers.0.")
 QK_NORMS = random({f"midlayer.self_attn.{norm}.weight": (SIZES.head_dim,) for norm in ("q_norm", "k_norm")})

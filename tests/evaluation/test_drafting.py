@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spec_convert import load_draft
@@ -13,10 +14,11 @@ from spec_convert.evaluation import drafting
 from spec_convert.evaluation.acceptance import Greedy, Proposal, Sampled
 from spec_convert.evaluation.drafting import DraftModel
 from spec_convert.models.contract import Draft
+from spec_convert.models.peagle import PEagleDraft
 
 from ..tiny import Tiny
 
-WIDTHS = {"eagle": 16, "eagle3": 48, "mlp": 0}
+WIDTHS = {"eagle": 16, "eagle3": 48, "mlp": 0, "peagle": 48}
 ACCEPTED = (0, 3, 1, 0, 2, 3, 0)  # of three drafted tokens, in one verification after another
 
 
@@ -29,6 +31,8 @@ def drafted(request: pytest.FixtureRequest) -> tuple[Draft, int]:
 
 def from_scratch(draft: Draft, ids: list[int], states: Tensor, tokens: int) -> Proposal:
     """Without a cache: all rows again for every token, the fed-back states appended to the verifier's."""
+    if isinstance(draft, PEagleDraft):
+        return in_one_pass(draft, ids, states, tokens)
     fused = draft.fuse(states) if hasattr(draft, "fuse") else states
     token_ids, rows = [], []
     for _ in range(tokens):
@@ -38,6 +42,16 @@ def from_scratch(draft: Draft, ids: list[int], states: Tensor, tokens: int) -> P
         token_ids.append(int(rows[-1].argmax()))
         fused = torch.cat((fused, made[0, -1:, : fused.shape[1]]))
     return Proposal(token_ids, torch.stack(rows))
+
+
+def in_one_pass(draft: PEagleDraft, ids: list[int], states: Tensor, tokens: int) -> Proposal:
+    """As servers run it: the masked rows behind those that the verifier has read."""
+    masks = tokens - 1
+    given = torch.tensor([ids + masks * [draft.mask_token_id]])
+    fused = draft.fuse(torch.cat((states, draft.mask_hidden[0].expand(masks, -1))))
+    logits = F.linear(draft.decode(given, fused[None]).for_head, draft.head)
+    rows = draft.to_target_vocabulary(logits)[0, -tokens:]
+    return Proposal(rows.argmax(dim=-1).tolist(), rows)
 
 
 @torch.inference_mode()

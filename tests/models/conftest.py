@@ -13,7 +13,8 @@ from spec_convert.models.draft import Config, Draft, VerifierTensors, build_draf
 from spec_convert.models.eagle import EagleDraft
 from spec_convert.models.eagle3 import Eagle3Draft
 from spec_convert.models.mlp import MlpDraft
-from spec_convert.unified import UNIFIED, Eagle3Config, EagleConfig, EagleMlpConfig
+from spec_convert.models.peagle import PEagleDraft
+from spec_convert.unified import UNIFIED, Eagle3Config, EagleConfig, EagleMlpConfig, PEagleConfig
 
 VOCABULARY, DRAFT_VOCABULARY, SIZE = 32, 20, 16
 LAYER = {
@@ -51,6 +52,11 @@ def _eagle3_config(*, layer: dict[str, Any] | None = None, aux: int = 3, **chang
     return UNIFIED.validate_python(ENVELOPE | fields | changes)
 
 
+def _peagle_config(**changes: Any) -> PEagleConfig:
+    plain = _eagle3_config(**{"layer": {"num_hidden_layers": 2}, "embed_requires_grad": True} | changes).model_dump()
+    return UNIFIED.validate_python(plain | {"speculators_model_type": "peagle", "mask_token_id": 7})
+
+
 def _mlp_config(**changes: Any) -> EagleMlpConfig:
     fields = {
         "speculators_model_type": "eagle_mlp", "hidden_size": SIZE, "vocab_size": VOCABULARY, "mlp_layers": 2,
@@ -67,6 +73,11 @@ def eagle_config() -> Callable[..., EagleConfig]:
 @pytest.fixture
 def eagle3_config() -> Callable[..., Eagle3Config]:
     return _eagle3_config
+
+
+@pytest.fixture
+def peagle_config() -> Callable[..., PEagleConfig]:
+    return _peagle_config
 
 
 @pytest.fixture
@@ -111,5 +122,7 @@ def _empty(config: Config, verifier: VerifierTensors) -> Draft:
     assert verifier.lm_head is not None
     if isinstance(config, EagleConfig):
         return EagleDraft(config, embed_tokens=verifier.embed_tokens, lm_head=verifier.lm_head)
-    full = config.draft_vocab_size == VOCABULARY
-    return Eagle3Draft(config, embed_tokens=verifier.embed_tokens, lm_head=verifier.lm_head if full else None)
+    head = verifier.lm_head if config.draft_vocab_size == VOCABULARY else None
+    if isinstance(config, PEagleConfig):
+        return PEagleDraft(config, embed_tokens=verifier.embed_tokens, lm_head=head)
+    return Eagle3Draft(config, embed_tokens=verifier.embed_tokens, lm_head=head)

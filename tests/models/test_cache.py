@@ -15,11 +15,11 @@ from spec_convert.models.draft import Draft
 ROWS = 9
 
 
-@pytest.fixture(params=["eagle", "eagle3"])
+@pytest.fixture(params=["eagle", "eagle3", "peagle"])
 def drafted(request: pytest.FixtureRequest, draft_of: Callable[..., Draft]) -> tuple[Draft, Tensor, Tensor]:
     """A two-layer draft with tokens and verifier states to run on."""
     config: Any = request.getfixturevalue(f"{request.param}_config")(layer={"num_hidden_layers": 2})
-    states = 3 if request.param == "eagle3" else 1
+    states = 1 if request.param == "eagle" else 3
     width = states * config.transformer_layer_config.hidden_size
     random = torch.Generator().manual_seed(3)
     ids = torch.randint(0, 20, (1, ROWS), generator=random)

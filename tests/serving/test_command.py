@@ -168,7 +168,9 @@ def test_a_vllm_that_must_not_load_the_plugin_is_refused(
     assert problem.value.hint.endswith(hint)
 
 
-@pytest.mark.parametrize(("kind", "allowed"), [("eagle", "a,spec-convert"), ("eagle", None), ("eagle3", "")])
+@pytest.mark.parametrize(
+    ("kind", "allowed"), [("eagle", "a,spec-convert"), ("eagle", None), ("eagle3", ""), ("peagle", "")]
+)
 def test_a_vllm_that_can_serve_the_draft_is_not(
     kind: str, allowed: str | None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,21 +96,25 @@ def test_registering_again_changes_nothing(fresh: Any) -> None:
     assert (dict(fresh), SpeculatorsConfig.__dict__["extract_vllm_speculative_config"]) == before
 
 
-def test_types_that_vllm_knows_are_left_to_vllm(fresh: Any, eagle3: Callable[..., Any]) -> None:
-    draft = eagle3().convert().config
-    others = {name: reader for name, reader in fresh.items() if name != "eagle3"}
+@pytest.mark.parametrize("kind", ["eagle3", "peagle"])
+def test_types_that_vllm_knows_are_left_to_vllm(fresh: Any, kind: str, request: pytest.FixtureRequest) -> None:
+    draft = request.getfixturevalue(kind)().convert().config
+    others = {name: reader for name, reader in fresh.items() if name not in ("eagle3", "peagle")}
     expected = pairing(draft), model_config(copy.deepcopy(draft))
     plugin.register()
     assert {name: fresh[name] for name in others} == others
     assert (pairing(draft), model_config(draft)) == expected
 
 
+@pytest.mark.parametrize(("kind", "stock_model"), [("eagle3", "Eagle3Qwen3"), ("peagle", "PeagleQwen3")])
 @pytest.mark.parametrize("bias", ["attention_bias", "mlp_bias"])
-def test_biases_that_vllm_would_drop_get_a_model_of_ours(fresh: Any, eagle3: Callable[..., Any], bias: str) -> None:
-    draft = eagle3().convert().config
+def test_biases_that_vllm_would_drop_get_a_model_of_ours(
+    fresh: Any, kind: str, stock_model: str, bias: str, request: pytest.FixtureRequest
+) -> None:
+    draft = request.getfixturevalue(kind)().convert().config
     draft["transformer_layer_config"] |= {"model_type": "qwen3", bias: True}
     stock = copy.deepcopy(draft)
-    assert model_config(stock)["architectures"] == ["Eagle3Qwen3ForCausalLM"]
+    assert model_config(stock)["architectures"] == [f"{stock_model}ForCausalLM"]
     plugin.register()
     assert model_config(draft)["architectures"] == ["UnifiedEagle3Qwen3ForCausalLM"]
 

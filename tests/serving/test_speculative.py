@@ -40,15 +40,23 @@ def test_a_folder_is_named_from_the_root_because_servers_start_anywhere(
     assert llm_arguments(servable(folder.name)) == {"model": str(folder)}
 
 
-@pytest.mark.parametrize(("kind", "method"), [("eagle", "eagle"), ("eagle3", "eagle3"), ("mlp", "eagle")])
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("eagle", {"method": "eagle"}),
+        ("eagle3", {"method": "eagle3"}),
+        ("mlp", {"method": "eagle"}),
+        ("peagle", {"method": "eagle3", "parallel_drafting": True}),
+    ],
+)
 def test_another_verifier_is_paired_with_the_draft_explicitly(
-    kind: str, method: str, request: pytest.FixtureRequest, make_verifier: Callable[..., Path]
+    kind: str, method: dict[str, Any], request: pytest.FixtureRequest, make_verifier: Callable[..., Path]
 ) -> None:
     converted = request.getfixturevalue(kind)().convert(speculative_tokens=4).output
     tuned = make_verifier("tuned")
     assert llm_arguments(servable(converted, verifier=tuned)) == {
         "model": str(tuned),
-        "speculative_config": {"method": method, "model": str(converted), "num_speculative_tokens": 4},
+        "speculative_config": {**method, "model": str(converted), "num_speculative_tokens": 4},
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from spec_convert.envelope import PROPOSED_TOKENS
 from spec_convert.errors import UsageError
 from spec_convert.models.draft import Draft
-from spec_convert.training.drafts import eagle, eagle3, families
+from spec_convert.training.drafts import eagle, eagle3, families, parallel
 from spec_convert.training.drafts.shape import DraftShape
 from spec_convert.training.drafts.wanted import Vocabulary, Wanted
 from spec_convert.verifier import Verifier
@@ -39,6 +39,9 @@ KINDS: dict[str, Kind] = {
     "eagle": EAGLE,
     "hass": EAGLE,
     "eagle-mlp": Kind(unified="eagle_mlp", heeds=eagle.MLP_HEEDS, shares=frozenset(), build=eagle.mlp),
+    "p-eagle": Kind(
+        unified="peagle", heeds=families.HEEDS | parallel.HEEDS, shares=frozenset(), build=parallel.parallel
+    ),
 }
 
 

@@ -73,7 +73,7 @@ class _Tiles(torch.autograd.Function):
                     if for_states is not None:
                         for_states[step, rows] = (towards.to(computed) @ cast).to(states.dtype)
                     if for_head is not None:
-                        for_head += towards.to(computed).mT @ some
+                        _add_product(for_head, towards.to(computed).mT, some)
         ctx.save_for_backward(for_states, for_head)
         ctx.mark_non_differentiable(losses, hits, alpha)
         return (losses * coefficients).sum(), losses, hits, alpha
@@ -91,6 +91,14 @@ def _loss(logits: Tensor, word: Word, mix: Mix, coefficients: Tensor) -> tuple[T
         losses = mix.of_logits(logits, word.target)
         (towards,) = torch.autograd.grad(losses, logits, coefficients)
     return losses.detach(), towards
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """``total += left @ right``; where all are of one type without a second matrix of the size of ``total``."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _measured(logits: Tensor, word: Word, teacher: Teacher) -> tuple[Tensor, Tensor]:
