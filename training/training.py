@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spec_convert.envelope import PROPOSED_TOKENS
 from spec_convert.errors import UsageError
 from spec_convert.models.contract import Borrowed, Draft
 from spec_convert.models.load import shared_tensors
@@ -96,7 +97,15 @@ def _draft(settings: TrainSettings, verifier: Verifier) -> Draft:
     vocabulary = None
     if settings.d2t_path and settings.t2d_path:
         vocabulary = _array(settings.d2t_path), _array(settings.t2d_path)
-    return new_draft(settings.draft, verifier, shape, vocabulary=vocabulary, seed=settings.seed)
+    # A draft that guesses all its tokens in one pass can be asked for as many as it has learned, and no more.
+    proposed = _steps(settings) if settings.draft == "p-eagle" else PROPOSED_TOKENS
+    return new_draft(
+        settings.draft, verifier, shape, vocabulary=vocabulary, seed=settings.seed, speculative_tokens=proposed
+    )
+
+
+def _steps(settings: TrainSettings) -> int:
+    return settings.ttt_steps or RECIPES[settings.draft].steps
 
 
 def _array(path: Path) -> Tensor:
@@ -112,7 +121,7 @@ def _objective(settings: TrainSettings, draft: Draft, verifier: Verifier) -> Obj
     stages = [Stage(Mix.parse(phase.loss), until=phase.until, rate=phase.rate) for phase in recipe.phases]
     if settings.loss:
         stages = [Stage(Mix.parse(settings.loss))]
-    steps, decay = settings.ttt_steps or recipe.steps, settings.ttt_step_loss_decay or recipe.decay
+    steps, decay = _steps(settings), settings.ttt_step_loss_decay or recipe.decay
     head = _head(draft, verifier)
     teacher = Teacher(head.bfloat16() if _amp(settings) else head, draft.kept_tokens())
     if isinstance(draft, PEagleDraft):

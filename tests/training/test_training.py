@@ -26,7 +26,7 @@ KINDS = ("eagle3", "eagle3-shared-head", "eagle", "hass", "eagle-mlp", "p-eagle"
 OWN: dict[str, dict[str, Any]] = {
     "eagle3": {"target_layers": LAYERS},
     "eagle3-shared-head": {"target_layers": LAYERS},
-    "p-eagle": {"target_layers": LAYERS, "ttt_steps": 4},
+    "p-eagle": {"target_layers": LAYERS, "ttt_steps": 4, "num_layers": 2},
 }
 Train = Callable[..., Trained]
 
@@ -58,11 +58,16 @@ def vocabulary(states: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(verifier: Path, states: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
+    mask = tmp_path / "mask.toml"
+    mask.write_text("mask_token_id = 511\n")
+
     def make(kind: str, **more: Any) -> TrainSettings:
         common: dict[str, Any] = {
             "draft": kind, "verifier_name_or_path": str(verifier), "data_path": states, "val_data_path": None,
             "save_path": tmp_path / "run", "total_seq_len": 48, "epochs": 5, "lr": 3e-3, "dtype": "float32",
         }  # fmt: skip
+        if kind == "p-eagle":
+            common["draft_config"] = str(mask)
         return TrainSettings(**common | OWN.get(kind, {}) | more)
 
     return make

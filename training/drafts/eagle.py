@@ -13,7 +13,7 @@ from spec_convert.models.mlp import MlpDraft
 from spec_convert.plugins.eagle_mlp import LAYER_NORM_EPS
 from spec_convert.training.drafts.families import layer_facts
 from spec_convert.training.drafts.wanted import Wanted
-from spec_convert.training.drafts.weights import embedding_and_head, passing_through
+from spec_convert.training.drafts.weights import embedding_and_head
 from spec_convert.unified import UNIFIED, EagleConfig, EagleMlpConfig
 
 MLP_HEEDS = frozenset({"hidden_size", "num_hidden_layers", "mlp_layers"})
@@ -21,7 +21,11 @@ MLP_LAYERS = 2
 
 
 def eagle(wanted: Wanted) -> Draft:
-    """Embedding and head are the verifier's and do not train; the fusion begins by passing the verifier's state on."""
+    """Embedding and head are the verifier's and do not train; everything else begins as noise.
+
+    A fusion that begins by passing the verifier's state on learns to lean on it, and then goes wrong on its own: on
+    SmolLM2 its second and third guesses were right in .30 and .20 of the rows where noise came to .36 and .33.
+    """
     verifier = wanted.verifier
     wanted.refuse_vocabulary()
     layer = layer_facts(verifier, wanted.shape, may_norm_heads=False)
@@ -40,9 +44,7 @@ def eagle(wanted: Wanted) -> Draft:
     with torch.device("meta"):
         empty = EagleDraft(config, embed_tokens=embedding, lm_head=head)
     shared = VerifierTensors(embed_tokens=embedding, lm_head=head)
-    size = verifier.hidden_size
-    fusion = passing_through(2 * size, torch.eye(size), wanted.generator)
-    return wanted.filled(empty, {"fc.weight": fusion}, shared)
+    return wanted.filled(empty, {}, shared)
 
 
 def mlp(wanted: Wanted) -> Draft:

@@ -15,7 +15,7 @@ from spec_convert.training.drafts.wanted import Wanted
 from spec_convert.unified import UNIFIED
 from spec_convert.verifier import Verifier
 
-HEEDS = eagle3.HEEDS - {"fc_norm", "norm_output"} | {"mask_token_id", "num_depths"}  # servers read those two of EAGLE-3
+HEEDS = eagle3.HEEDS - {"fc_norm", "norm_output"} | {"mask_token_id"}  # servers read those two of EAGLE-3
 LAYERS = 4  # as its authors have them: one pass that guesses everything needs more depth than a chain of passes
 
 
@@ -25,11 +25,7 @@ def parallel(wanted: Wanted) -> Draft:
     Raises UsageError when no token can be the mask.
     """
     shape, mask = wanted.shape, mask_token(wanted)
-    wanted = replace(
-        wanted,
-        shape=shape.updated(num_hidden_layers=shape.num_hidden_layers or LAYERS),
-        speculative_tokens=shape.num_depths or wanted.speculative_tokens,
-    )
+    wanted = replace(wanted, shape=shape.updated(num_hidden_layers=shape.num_hidden_layers or LAYERS))
     plain = eagle3.own_head(wanted)
     assert isinstance(plain, Eagle3Draft)
     own = {"embed_requires_grad": True, "mask_token_id": mask}

@@ -57,7 +57,6 @@ class DraftShape(_Strict):
     norm_output: bool | None = None
 
     mlp_layers: Positive | None = Field(None, description="Of a draft that is an MLP")
-    num_depths: Positive | None = Field(None, description="Tokens that a P-EAGLE draft guesses in one pass")
     mask_token_id: Annotated[int, Field(ge=0)] | None = Field(None, description="Stands for tokens not yet known")
 
     @field_validator("target_layers", mode="before")

@@ -38,7 +38,7 @@ def _fresh(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
 def passing_through(inputs: int, passed: Tensor, generator: torch.Generator) -> Tensor:
     """[H, inputs]: a fusion that begins as ``passed`` [H, Ht] on the last of its inputs, with a little of all others.
 
-    The last is the verifier's only or highest state, from which its head tells most of the next tokens already.
+    The last is the verifier's highest state, from which its head tells most of the next tokens already.
     """
     little = torch.randn(len(passed), inputs, generator=generator) * (0.1 / math.sqrt(3 * inputs))
     little[:, inputs - passed.shape[1] :] += passed

@@ -41,7 +41,7 @@ class Stage:
 class ChainObjective(Objective):
     """``decay``: what each step counts beside the one before it. ``detach``: steps are fed states without gradient.
 
-    ``noise``: on the verifier's states that the draft is fed, as EAGLE-1 and HASS are trained.
+    ``noise``: on the verifier's states that the draft is fed while it trains, as EAGLE-1 and HASS are.
     """
 
     def __init__(  # noqa: PLR0913  what tells one kind of draft from another
@@ -73,7 +73,7 @@ class ChainObjective(Objective):
         layout = Layout(counted_rows(batch, self.steps))
         if not len(layout):
             return Outcome(zero_loss(self.draft), Sums.zero(self.steps))
-        states = (_noisy(batch, seed) if self.noise else batch.states).to(batch.final.dtype)
+        states = (_noisy(batch, seed) if self.noise and self.training else batch.states).to(batch.final.dtype)
         rows = _later_rows(layout.counted)
         chain = unroll(self.draft, batch, states, self.steps, rows=rows, detach=self.detach)
         guesses = Guesses(

@@ -95,11 +95,8 @@ def test_training_the_shared_head_draft_reaches_everything_but_head_and_embeddin
 
 
 @pytest.mark.parametrize("kind", ["eagle", "hass"])
-def test_the_fusion_of_eagle_begins_by_passing_the_state_on(kind: str, verifier: Path) -> None:
+def test_eagle_borrows_the_verifiers_tables(kind: str, verifier: Path) -> None:
     draft = made(kind, verifier)
-    embeddings, states = torch.randn(50, HIDDEN), torch.randn(50, HIDDEN)
-    fused = torch.cat((embeddings, states), dim=-1) @ draft.get_parameter("fc.weight").T
-    assert torch.cosine_similarity(fused, states).min() > 0.99
     assert isinstance(draft.get_submodule("embed_tokens"), Borrowed)
     assert isinstance(draft.lm_head, Borrowed)
 

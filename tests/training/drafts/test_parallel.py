@@ -66,11 +66,6 @@ def test_a_draft_of_another_width_is_made_too(verifier: Path) -> None:
     assert (len(draft.layers), draft.fc.in_features, draft.embed_tokens.weight.shape[1]) == (2, 3 * HIDDEN, 32)
 
 
-def test_tokens_at_once_may_be_chosen(verifier: Path) -> None:
-    methods = config_of(made(verifier, mask_token_id=LAST, num_depths=8)).speculators_config.proposal_methods
-    assert methods[0].speculative_tokens == 8
-
-
 def test_the_token_that_pads_texts_is_the_mask_and_this_is_said(
     changed: Changed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
