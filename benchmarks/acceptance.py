@@ -22,12 +22,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REAL = Path(os.environ.get("SPEC_CONVERT_SHARED", HERE.parent.parent / "shared")) / "real"
 PROGRAM = str(Path(sys.executable).with_name("spec-convert"))
-ROWS, LONGEST, DRAFT_VOCABULARY, ROW = 540, 320, 8192, 1024
+ROWS, LONGEST, DRAFT_VOCABULARY, ROW = 540, 320, 8192, 512
 # Nothing here may see more conversations than the authors' runs did: 508 steps of 4 for EAGLE-1, 552 of 4 for EAGLE-3.
 SETTINGS: dict[str, dict[str, Any]] = {
     "eagle": {"epochs": 3, "lr": 1e-3},
     "eagle3": {"epochs": 3, "lr": 1e-3},
-    "hass": {"epochs": 2, "lr": 1e-3},
+    "hass": {"epochs": 1, "lr": 1e-3},
     "eagle3-shared-head": {"epochs": 2, "lr": 1e-3},
 }
 AUTHORS = {"eagle1_smol135": "EAGLE-1, the authors' code", "eagle3_smol135": "EAGLE-3, the authors' code"}

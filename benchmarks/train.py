@@ -34,7 +34,7 @@ class Work:
     documents: int
     length: int
     prompt: int = PROMPT
-    steps: int = 2  # that are timed in a process
+    steps: int = 1  # that are timed in a process
 
     @property
     def tokens(self) -> int:
@@ -46,7 +46,7 @@ class Work:
 
 
 WORKS = (
-    Work("SmolLM2 135M", 4, 256, steps=4),
+    Work("SmolLM2 135M", 4, 256, steps=3),
     Work("SmolLM2 135M", 16, 256),
     Work("SmolLM2 135M", 1, 4096),
     Work("SmolLM2 135M", 16, 256, prompt=102),
@@ -80,6 +80,7 @@ class Row:
     work: Work
     contender: Contender
     speeds: list[float] = field(default_factory=list)  # tokens a second, of each step
+    of_cpu: list[float] = field(default_factory=list)  # tokens for a second of processor time
     peaks: list[float] = field(default_factory=list)  # MiB
     resident: list[float] = field(default_factory=list)  # MiB, before the first step
     losses: list[list[float]] = field(default_factory=list)  # of the first two steps, by step of the chain
@@ -89,18 +90,20 @@ class Row:
         _, peak, _ = measure([str(python), str(STEP), task], log)
         found: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
         self.speeds += [self.work.tokens / seconds for seconds in found["seconds"]]
+        self.of_cpu += [self.work.tokens / seconds for seconds in found["of_cpu"]]
         self.peaks.append(peak)
         self.resident.append(found["resident"])
         self.losses = found["losses"]
 
     def line(self, theirs: Row | None) -> str:
-        speed, peak = median(self.speeds), max(self.peaks)
-        faster, smaller = (
-            (f"{speed / median(theirs.speeds):.2f}", f"{peak / max(theirs.peaks):.2f}") if theirs else ("", "")
-        )
+        """What beside theirs is given with a factor: of the medians, and of the largest peaks."""
+        speed, of_cpu, peak = median(self.speeds), median(self.of_cpu), max(self.peaks)
+        faster = f"{speed / median(theirs.speeds):.2f}" if theirs else ""
+        cheaper = f"{of_cpu / median(theirs.of_cpu):.2f}" if theirs else ""
+        smaller = f"{peak / max(theirs.peaks):.2f}" if theirs else ""
         return (
             f"| {self.contender.name} | {speed:.0f} | {min(self.speeds):.0f} - {max(self.speeds):.0f} | {faster} "
-            f"| {peak:.0f} | {smaller} | {min(self.resident):.0f} |"
+            f"| {of_cpu:.0f} | {cheaper} | {peak:.0f} | {smaller} | {min(self.resident):.0f} |"
         )
 
     def losses_line(self, theirs: Row) -> str:
@@ -129,8 +132,8 @@ def theirs_of(rows: list[Row]) -> Row | None:
 
 def show(rows: list[Row]) -> None:
     print(f"\n{rows[0].work}:\n")
-    print("| step | tokens/s | min - max | x theirs | peak MiB | x theirs | before the step |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| step | tokens/s | min - max | x theirs | a CPU second | x theirs | peak MiB | x theirs | at the start |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:
         print(row.line(theirs_of(rows)))
 

@@ -199,16 +199,17 @@ def run(work: Work, contender: Contender) -> dict[str, Any]:
     """Time the steps after the first, which makes the moments of AdamW. The losses are those of the first two."""
     compute = (Ours if contender.ours else Theirs)(work, contender)
     optimiser = torch.optim.AdamW([tensor for tensor in compute.parameters if tensor.requires_grad], lr=1e-4)
-    resident, seconds, losses = resident_mib(), [], []
+    resident, seconds, of_cpu, losses = resident_mib(), [], [], []
     for _ in range(1 + work.steps):
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         loss, by_step = compute()
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         seconds.append(time.perf_counter() - started)
+        of_cpu.append(time.process_time() - worked)
         losses.append(by_step)
-    return {"resident": resident, "seconds": seconds[1:], "losses": losses[:2]}
+    return {"resident": resident, "seconds": seconds[1:], "of_cpu": of_cpu[1:], "losses": losses[:2]}
 
 
 def resident_mib() -> float:

@@ -18,6 +18,7 @@ Logger = Literal["trackio", "wandb", "tensorboard"]
 
 CHAINS: tuple[Kind, ...] = tuple(kind for kind, recipe in RECIPES.items() if recipe.steps > 1)
 FUSES: tuple[Kind, ...] = ("eagle3", "eagle3-shared-head", "p-eagle")
+OF_STATES: tuple[Kind, ...] = ("eagle", "hass")  # their state is the verifier's, whose own head reads it
 PRUNES: tuple[Kind, ...] = ("eagle3", "p-eagle")
 WHOLE_VOCABULARY = "has the verifier's whole vocabulary"
 ONE_STEP = "is trained one step at a time"
@@ -149,6 +150,11 @@ class TrainSettings(BaseModel):
             raise UsageError(
                 f"{option(fixed[0])} is for a new draft: that of --from-pretrained has its shape and vocabulary",
                 hint=f"leave out {option(fixed[0])}, or --from-pretrained",
+            )
+        if self.loss is not None and not Mix.parse(self.loss).on_logits and self.draft not in OF_STATES:
+            raise UsageError(
+                f"--loss {self.loss} teaches nothing to the head of {self.draft}",
+                hint=f"add a loss on what the draft says: --loss {self.loss},soft_ce=0.1",
             )
         if "log_dir" in given and not self.logger:
             raise UsageError(

@@ -25,7 +25,6 @@ from spec_convert.training.drafts.saving import Dtype, state_of, write_draft
 from spec_convert.training.drafts.shape import parsed
 from spec_convert.training.losses.mix import Mix
 from spec_convert.training.objectives.chains import ChainObjective, Stage
-from spec_convert.training.objectives.objective import Objective
 from spec_convert.training.objectives.parallel import ParallelObjective
 from spec_convert.training.objectives.teacher import Teacher
 from spec_convert.training.recipes import RECIPES
@@ -68,8 +67,8 @@ def train(settings: TrainSettings) -> Trained:
             settings.save_path,
             processes=processes,
             save=save,
-            request=_request(settings, data, draft, objective),
-            held_out=_rows(held_out, draft, verifier, settings, processes) if held_out else None,
+            request=_request(settings, data, held_out, draft, objective),
+            held_out=_rows(held_out, draft, verifier, settings, processes) if held_out is not None else None,
             resume=settings.resume_from_checkpoint,
             track=Tracking(names=settings.logger, log_dir=settings.log_dir, run_name=settings.run_name),
         )
@@ -116,7 +115,7 @@ def _array(path: Path) -> Tensor:
         raise UsageError(f"{path} is no array of a vocabulary: {error}", hint=hint) from error
 
 
-def _objective(settings: TrainSettings, draft: Draft, verifier: Verifier) -> Objective:
+def _objective(settings: TrainSettings, draft: Draft, verifier: Verifier) -> ChainObjective:
     recipe = RECIPES[settings.draft]
     stages = [Stage(Mix.parse(phase.loss), until=phase.until, rate=phase.rate) for phase in recipe.phases]
     if settings.loss:
@@ -188,25 +187,33 @@ def _dtype(settings: TrainSettings, verifier: Verifier) -> Dtype:
     return kept
 
 
-def _request(settings: TrainSettings, data: Data, draft: Draft, objective: Objective) -> Mapping[str, Any]:
-    """What decides the weights beside the plan, as JSON: of a run that goes on it must be the same."""
+def _request(
+    settings: TrainSettings, data: Data, held_out: Data | None, draft: Draft, objective: ChainObjective
+) -> Mapping[str, Any]:
+    """What decides the drafts beside the plan, as JSON: of a run that goes on it must be the same."""
     config: Any = draft.config
-    chains = objective if isinstance(objective, ChainObjective) else None
+    kept = draft.kept_tokens()
     return {
         "kind": settings.draft,
         "verifier": settings.verifier_name_or_path,
         "data": _identity(data),
+        "held_out": None if held_out is None else _identity(held_out),
         "total_seq_len": settings.total_seq_len,
-        "loss": [[str(stage.mix), stage.until, stage.rate] for stage in chains.stages] if chains else [],
+        "loss": [[str(stage.mix), stage.until, stage.rate] for stage in objective.stages],
         "steps": len(objective.decay),
         "decay": objective.decay.tolist(),
         "from_pretrained": settings.from_pretrained,
         "draft": config.model_dump(mode="json"),
+        "vocabulary": None if kept is None else _digest(kept),
     }
 
 
 def _identity(data: Data) -> dict[str, Any]:
-    """The folder, and what would not be the same if it held other samples."""
-    lengths = sha256(data.lengths.numpy().tobytes()).hexdigest()
+    """What would not be the same if the folder held other samples, or they were taken for other states."""
+    layers = data.layers.model_dump(mode="json") if data.layers is not None else None
     shards = [shard.sha256 for shard in data.manifest.shards] if isinstance(data, Store) else []
-    return {"samples": len(data), "lengths": lengths, "shards": shards}
+    return {"samples": len(data), "layers": layers, "lengths": _digest(data.lengths), "shards": shards}
+
+
+def _digest(numbers: Tensor) -> str:
+    return sha256(numbers.cpu().numpy().tobytes()).hexdigest()

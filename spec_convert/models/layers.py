@@ -51,7 +51,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         query = rotate(self.q_norm(self._heads(self.q_proj(x))), rotation)
         key = rotate(self.k_norm(self._heads(self.k_proj(x))), rotation)
-        mixed = attend(self.layer, query, key, self._heads(self.v_proj(x)))
+        value = self._heads(self.v_proj(x))
+        # Autocast on a GPU leaves norms in float32, and attention takes one type.
+        mixed = attend(self.layer, query.to(value.dtype), key.to(value.dtype), value)
         merged: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(-2))
         return merged
 

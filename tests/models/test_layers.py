@@ -48,6 +48,23 @@ def test_a_layer_is_the_layer_of_transformers(eagle_config: Configs, changes: di
     torch.testing.assert_close(ours(x, Rope(config)(position_ids), causal), expected, rtol=0, atol=1e-5)
 
 
+def test_attention_is_given_one_type_where_autocast_leaves_norms_in_float32(
+    eagle_config: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does on a GPU, and not on a CPU."""
+    config = eagle_config(layer={"model_type": "qwen3", "head_dim": 8}).transformer_layer_config
+    norm, seen = torch.nn.RMSNorm.forward, []
+    monkeypatch.setattr(torch.nn.RMSNorm, "forward", lambda self, x: norm(self, x.float()))
+
+    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        seen.extend(part.dtype for part in (query, key, value))
+        return causal(layer, query, key, value)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        DecoderLayer(config, 0, input_norm=True)(torch.randn(2, 5, 16), Rope(config)(torch.arange(5)[None]), attend)
+    assert seen == [torch.bfloat16] * 3
+
+
 def test_the_biases_of_qwen2_drafts_are_on_query_key_and_value_only(eagle_config: Configs) -> None:
     names = Attention(eagle_config(layer={"qkv_bias": True}).transformer_layer_config, 0, width=16).state_dict()
     assert {name for name in names if name.endswith("bias")} == {"q_proj.bias", "k_proj.bias", "v_proj.bias"}

@@ -95,8 +95,17 @@ def _states(sample: Sample) -> Tensor:
 
 
 def _places(data: Store | PtFolder, layers: LayerFacts, layer_ids: Sequence[int]) -> list[int]:
-    """Where the wanted layers stand among the stored ones. The last of these must be the verifier's last."""
-    wanted = [*layer_ids, layers.num_hidden_layers]
+    """Where the wanted layers stand among the stored ones. The last of these must be the verifier's last.
+
+    A draft that is fed that one too is fed it before the final norm, as servers do.
+    """
+    if layers.num_hidden_layers in layer_ids and layers.last == "after_norm":
+        raise UsageError(
+            f"{data.folder} holds the state of layer {layers.num_hidden_layers} after the final norm, and a draft is "
+            "fed it before",
+            hint="capture it again with `spec-convert generate`, or feed the draft lower layers: --target-layers",
+        )
+    wanted = [*dict.fromkeys((*layer_ids, layers.num_hidden_layers))]
     if missing := [layer for layer in wanted if layer not in layers.ids]:
         raise UsageError(
             f"{data.folder} holds the layers {_listed(layers.ids)}, and {_listed(missing)} is missing",

@@ -60,5 +60,6 @@ def mask_token(wanted: Wanted) -> int:
 
 
 def _ends(verifier: Verifier) -> list[object]:
-    said = verifier.text_config.get("eos_token_id")
-    return said if isinstance(said, list) else [said]
+    """Multimodal models may say it beside the config of their language model."""
+    said = [config.get("eos_token_id") for config in (verifier.config, verifier.text_config)]
+    return [token for one in said for token in (one if isinstance(one, list) else [one])]

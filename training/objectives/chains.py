@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from spec_convert.errors import UsageError
 from spec_convert.models.contract import Draft
 from spec_convert.training.batches.batch import Batch
 from spec_convert.training.losses.mix import Mix
@@ -55,7 +56,14 @@ class ChainObjective(Objective):
         detach: bool,
         noise: bool,
     ) -> None:
+        """Raises UsageError for losses on states when these are not as wide as the verifier's."""
         super().__init__()
+        width, theirs = draft.head.shape[1], teacher.head.shape[1]
+        if width != theirs and any(stage.mix.on_states for stage in stages):
+            raise UsageError(
+                f"the draft's states are {width} wide and the verifier's {theirs}: no loss can compare them",
+                hint="leave losses on states out of the mix: --loss soft_ce",
+            )
         self.draft, self.teacher, self.stages = draft, teacher, tuple(stages)
         self.steps, self.detach, self.noise = steps, detach, noise
         self.decay = torch.tensor([decay**step for step in range(steps)], dtype=torch.float64)

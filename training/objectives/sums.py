@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
-    """Each is [K] float64, one number for each of the K steps of a chain. `training.md` 2.4 and 2.8 define them.
+    """Each is [K] float64, one number for each of the K steps of a chain.
 
     Row i is a chain that starts beside token i; its step k guesses token i + k + 2. What was not measured counts no
     ``rows`` and no ``windows``.

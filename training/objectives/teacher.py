@@ -28,13 +28,18 @@ class Teacher(nn.Module):
 
     head: Tensor
     kept: Tensor | None
-    pruned: Tensor
+    _rows: Tensor | None
 
     def __init__(self, head: Tensor, kept: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("head", head, persistent=False)
         self.register_buffer("kept", kept, persistent=False)
-        self.register_buffer("pruned", head if kept is None else head[kept], persistent=False)
+        self.register_buffer("_rows", None if kept is None else head[kept], persistent=False)
+
+    @property
+    def pruned(self) -> Tensor:
+        """[Vd, Ht]: the head's rows of the draft's tokens."""
+        return self.head if self._rows is None else self._rows
 
     def word(self, final: Tensor, *, whole: bool) -> Word:
         """After states ``final`` [r, Ht]. ``whole``: with the likeliest token and the sum over the whole vocabulary."""

@@ -69,6 +69,9 @@ class _Tiles(torch.autograd.Function):
                         hits[step, rows], alpha[step, rows] = _measured(logits, word, teacher)
                     if not mix:
                         continue
+                    if for_states is None and for_head is None:
+                        losses[step, rows] = mix.of_logits(logits, word.target)
+                        continue
                     losses[step, rows], towards = _loss(logits, word, mix, coefficients[step, rows])
                     if for_states is not None:
                         for_states[step, rows] = (towards.to(computed) @ cast).to(states.dtype)

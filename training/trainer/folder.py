@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def logs(self) -> Path:
+        """Of trackers that were not given another place."""
+        return self.path / "logs"
+
+    @property
     def best(self) -> Path:
         return self.path / "best"
 
@@ -58,7 +63,7 @@ class RunFolder:
 
     def move_aside(self) -> Path | None:
         """Give all of a training's files a folder of their own within this one; None: there were none."""
-        names = (self.states, self.metrics, self.run, self.best, *self.drafts())
+        names = (self.states, self.metrics, self.run, self.best, self.logs, *self.drafts())
         ours = [path for path in names if os.path.lexists(path)]
         if not ours:
             return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 from torch import Tensor
 
 from spec_convert.training.objectives.sums import Sums
 
-Ratio = float | None  # None: nothing was counted
+Ratio = float | None  # None: nothing was counted, or what was is not a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def _ratios(numerators: Tensor, denominators: Tensor) -> list[Ratio]:
 
 
 def _ratio(over: Ratio, under: Ratio) -> Ratio:
-    return over / under if over is not None and under else None
+    return over / under if over is not None and isfinite(over) and under else None
 
 
 def _numbered(name: str, values: Sequence[Ratio]) -> list[tuple[str, Ratio]]:

@@ -72,19 +72,17 @@ def joined(plan: Plan) -> Iterator[Processes]:
                 f"{world} processes would each train a draft of their own",
                 hint="say how they share the work: ddp or fsdp, or start one process, without torchrun",
             )
-        yield Processes(0, 1, _device(plan.device, local=0))
+        yield Processes(0, 1, _taken(plan.device, local=0))
         return
     if "RANK" not in os.environ:
         raise UsageError(
             f"{plan.parallelism} needs processes that torchrun started",
             hint="torchrun --nproc-per-node GPUS -m spec_convert train …",
         )
-    device = _device(plan.device, local=int(os.environ.get("LOCAL_RANK", "0")))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = _taken(plan.device, local=int(os.environ.get("LOCAL_RANK", "0")))
     ours = not dist.is_initialized()
     if ours:
-        dist.init_process_group(BACKENDS.get(device.type, "gloo"))
+        dist.init_process_group(BACKENDS[device.type])
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), device, plan.parallelism)
     finally:
@@ -92,13 +90,31 @@ def joined(plan: Plan) -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
+def _taken(wanted: str | None, *, local: int) -> torch.device:
+    """The device of this process, which is the current one from here on."""
+    device = _device(wanted, local=local)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
 def _device(wanted: str | None, *, local: int) -> torch.device:
     if wanted is None:
-        return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise UsageError(f"there is no device `{wanted}`", hint="cpu, cuda or cuda:0") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+        device = None
+    if device is None or device.type not in BACKENDS:
+        raise UsageError(f"there is no device `{wanted}` to train on", hint="cpu, cuda or cuda:0")
+    if device.type == "cpu":
+        return device
+    if not torch.cuda.is_available():
         raise UsageError("torch sees no GPU here", hint="train on the CPU: --device cpu")
-    return torch.device("cuda", local) if device == torch.device("cuda") else device
+    number, there = local if device.index is None else device.index, torch.cuda.device_count()
+    if number >= there:
+        raise UsageError(
+            f"there is no GPU {number}: torch sees {there}, counted from 0",
+            hint="start a process for each GPU that is there, or name one: --device cuda:0",
+        )
+    return torch.device("cuda", number)

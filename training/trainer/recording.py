@@ -81,7 +81,7 @@ def recording(  # noqa: PLR0913  where to, and of what
         yield Recorder(progress, total)
         return
     tracked = Tracked(
-        log_dir=track.log_dir or folder.path / "logs", run_name=track.run_name or folder.path.resolve().name,
+        log_dir=track.log_dir or folder.logs, run_name=track.run_name or folder.path.resolve().name,
         run_id=progress.run_id, step=progress.step, request=request,
     )  # fmt: skip
     with closing(Journal(folder.metrics, lines=progress.lines)) as journal, tracking(track.names, tracked) as log:

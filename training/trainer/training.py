@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from spec_convert.errors import UsageError
 from spec_convert.training.objectives.objective import Objective
 from spec_convert.training.trainer.evaluating import evaluate, score
 from spec_convert.training.trainer.feeding import Batches, Course, Fed, feed, plan_course
@@ -66,6 +67,8 @@ def train(  # noqa: PLR0913  the contract of a training, part by part
     course = plan_course(
         batches, per_step=plan.accumulation * processes.world, epochs=plan.epochs, max_steps=plan.max_steps
     )
+    if held_out is not None and not held_out.rows(0):
+        raise UsageError("the data that are held out hold no row", hint="prepare and capture more of them")
     lock = processes.on_first(lambda: claim(folder))
     try:
         run = RunFolder(folder)
@@ -118,6 +121,8 @@ class _Training:
             self.processes.say(
                 f"Going on from {self.state}, after step {self.progress.step:,} of {self.course.total:,}"
             )
+        else:
+            self.processes.say(f"Training on {self.processes.device}: {self.course.total:,} steps")
         self._clock = time.monotonic()
         self._mark()
         self._end_epoch()
@@ -182,7 +187,10 @@ class _Training:
             "tokens_per_second": (self.progress.tokens - tokens) / (time.monotonic() - then),
         }
         decay = self.wrapped.objective.decay
-        metrics = metrics_of(self.progress.take_sums(len(decay)), decay)
+        sums = self.progress.take_sums(len(decay))
+        if found.finite and not sums.weight.any():
+            self.processes.say(f"Step {self.progress.step:,}: nothing was learned lately: no loss_mask marks an answer")
+        metrics = metrics_of(sums, decay)
         self.progress.metrics = self.recorder.write("train", facts, metrics)
         self.recorder.tell(self.progress.metrics)
         self._mark()
@@ -196,7 +204,7 @@ class _Training:
         if not self._epoch_ends():
             return
         epoch = self.progress.epochs + 1
-        if self.held_out and not self._evaluate(self.held_out, epoch):
+        if self.held_out is not None and not self._evaluate(self.held_out, epoch):
             return
         self._save_draft(epoch)
         self.progress.epochs = epoch

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from spec_convert.training.batches.batch import Batch
 from spec_convert.training.objectives.objective import Objective, Outcome
@@ -24,17 +24,21 @@ class Wrapped:
 
     ddp: every process holds all of it. fsdp: each holds a share of the weights, gradients and moments; the weights are
     gathered for the duration of a step.
+
+    ddp is not torch's: that one arranges gradients anew in its buckets after the first step, and where one lies there
+    decides in which order the parts of three processes and more are added. A run that goes on would end otherwise than
+    one left alone. A draft is a few large tensors, which need no buckets.
     """
 
     def __init__(self, objective: Objective, processes: Processes, amp: Amp) -> None:
         for parameter in objective.parameters():
             parameter.data = parameter.data.float()
         self.objective = objective.to(processes.device).train()
-        self._device, self._amp = processes.device, amp
-        self._module: Objective | DistributedDataParallel = objective
+        self._processes, self._device, self._amp = processes, processes.device, amp
         match processes.parallelism:
             case "ddp":
-                self._module = DistributedDataParallel(objective, broadcast_buffers=False)
+                for parameter in objective.parameters():
+                    dist.broadcast(parameter.data, src=0)
             case "fsdp":
                 mesh = init_device_mesh(processes.device.type, (processes.world,))
                 fully_shard(objective, mesh=mesh)
@@ -43,8 +47,7 @@ class Wrapped:
         """Of a batch on the CPU. What draws from torch's own generator draws from ``seed`` too."""
         torch.manual_seed(seed)
         with self._precision():
-            outcome: Outcome = self._module(batch.to(self._device), share.to(self._device), measure=measure, seed=seed)
-        return outcome
+            return self.objective(batch.to(self._device), share.to(self._device), measure=measure, seed=seed)
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -55,15 +58,22 @@ class Wrapped:
 
     @contextmanager
     def gradients(self, *, last: bool) -> Iterator[None]:
-        """Around the backward pass of a batch: only with the ``last`` of a step are gradients exchanged."""
-        context: AbstractContextManager[None] = nullcontext()
+        """Around both passes of a batch: only with the ``last`` of a step are gradients exchanged."""
         if isinstance(self.objective, FSDPModule):
             self.objective.set_requires_gradient_sync(last)
             self.objective.set_reshard_after_backward(last)
-        elif isinstance(self._module, DistributedDataParallel) and not last:
-            context = self._module.no_sync()
-        with context:
-            yield
+        yield
+        if self._processes.parallelism == "ddp" and last:
+            self._average()
+
+    def _average(self) -> None:
+        """Gradients become means over all processes. One that a process has no part in counts as zeros there."""
+        for parameter in self.objective.parameters():
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self._processes.world
 
     def weights(self) -> dict[str, Tensor]:
         """The objective's own tensors by name, this process's part of each: writing into them changes them."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-TILE = 512  # queries at once: a document's scores are at most [heads, TILE, its length]
+TILE = 128  # queries at once: a document's scores are at most [heads, TILE, its length]
 
 
 class Chains:

@@ -22,7 +22,7 @@ class FlexChains:
         self.bounds, self.rows = bounds, rows
         self._first: dict[int, tuple[Tensor, Tensor]] = {}
         self._later: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self._masks: dict[bool, Any] = {}
+        self._masks: dict[int, Any] = {}  # by the number of rows
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         first = layer not in self._first
@@ -39,18 +39,18 @@ class FlexChains:
     def _mask(self, first: bool) -> Any:
         from torch.nn.attention.flex_attention import create_block_mask
 
-        if first not in self._masks:
-            length, device = self.bounds[-1], self.rows.device
+        length, device = self.bounds[-1], self.rows.device
+        rows = torch.arange(length, device=device) if first else self.rows
+        if len(rows) not in self._masks:
             lengths = torch.tensor([end - start for start, end in pairwise(self.bounds)], device=device)
             document = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
-            rows = torch.arange(length, device=device) if first else self.rows
 
             def seen(batch: Tensor, head: Tensor, asked: Tensor, key: Tensor) -> Tensor:
                 row = rows[asked]
                 return (row >= key) & (document[row] == document[key])
 
-            self._masks[first] = create_block_mask(seen, None, None, len(rows), length, device=str(device))
-        return self._masks[first]
+            self._masks[len(rows)] = create_block_mask(seen, None, None, len(rows), length, device=str(device))
+        return self._masks[len(rows)]
 
 
 def _joined(query: Tensor, mixed: Tensor, normaliser: Tensor, later: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

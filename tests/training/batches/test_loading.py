@@ -54,6 +54,16 @@ def test_a_last_state_that_is_normed_is_taken_as_it_is(store: Store) -> None:
     assert torch.equal(batch.final, batch.states)
 
 
+def test_a_draft_is_not_fed_the_normed_last_state_that_servers_would_not_feed_it(store: Store) -> None:
+    layers = store.manifest.layers
+    assert layers is not None
+    fed = rows_of(store, layer_ids=(1, LAYERS)).load(0, 0)
+    assert fed.states.shape[1] == 2 * layers.hidden_size
+    store.manifest = store.manifest.model_copy(update={"layers": layers.model_copy(update={"last": "after_norm"})})
+    with pytest.raises(UsageError, match=f"the state of layer {LAYERS} after the final norm"):
+        rows_of(store, layer_ids=(1, LAYERS))
+
+
 def test_samples_that_are_too_long_are_cut(store: Store) -> None:
     rows = rows_of(store, capacity=4)
     batches = [rows.load(0, row) for row in range(rows.rows(0))]

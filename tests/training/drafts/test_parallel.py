@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ def test_without_a_token_of_which_texts_are_free_one_must_be_chosen(
     with pytest.raises(UsageError, match=reason) as refused:
         made(folder)
     assert "mask_token_id = N" in refused.value.hint
+
+
+def test_the_end_of_texts_may_be_told_beside_a_nested_text_config(changed: Changed, verifier: Path) -> None:
+    text = json.loads((verifier / "config.json").read_text()) | {"pad_token_id": 300, "eos_token_id": 257}
+    with pytest.raises(UsageError, match="300, ends them too"):
+        made(changed(text_config=text, eos_token_id=[256, 300]))
 
 
 def test_a_mask_that_the_verifier_does_not_know_is_refused(verifier: Path) -> None:

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "EAGLE-3 of Qwen3 layers": (EAGLE3, {"model_type": "qwen3"}, {}),
     "EAGLE-3.1": (EAGLE3, {}, {"fc_norm": True, "norm_output": True}),
     "EAGLE-3, residual after the norm": (EAGLE3, {}, {"norm_before_residual": True}),
+    "EAGLE-3 of another width than its verifier's": (EAGLE3, {}, {"target_hidden_size": 24, "norm_before_fc": True}),
     "EAGLE-1 and HASS": (EAGLE, {}, {}),
 }
 
