@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("--speculators-python", type=Path, help="the Python of an environment with speculators")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--large", action="store_true", help="the shape of Llama 3.1 8B alone, which takes 13 GB")
+    parser.add_argument("--large", action="store_true", help="the shape of Llama 3.1 8B alone, which takes some 13 GB")
     args = parser.parse_args()
     ENVIRONMENT["OMP_NUM_THREADS"] = str(args.threads)
     pythons = {True: Path(sys.executable)}

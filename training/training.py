@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from spec_convert.training.settings import TrainSettings
 from spec_convert.training.store.community_reading import PtFolder
 from spec_convert.training.store.opening import open_data
 from spec_convert.training.store.reading import Store
+from spec_convert.training.trainer.memory import keep_freed_memory
 from spec_convert.training.trainer.plan import Plan
 from spec_convert.training.trainer.processes import Processes, joined
 from spec_convert.training.trainer.recording import Tracking
@@ -59,7 +61,9 @@ def train(settings: TrainSettings) -> Trained:
             dtype=_dtype(settings, verifier), force=True,
         )  # fmt: skip
 
-    with joined(plan) as processes:
+    with joined(plan) as processes, _short_of_memory(settings):
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         return run(
             objective,
             _rows(data, draft, verifier, settings, processes),
@@ -72,6 +76,17 @@ def train(settings: TrainSettings) -> Trained:
             resume=settings.resume_from_checkpoint,
             track=Tracking(names=settings.logger, log_dir=settings.log_dir, run_name=settings.run_name),
         )
+
+
+@contextmanager
+def _short_of_memory(settings: TrainSettings) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as reason:
+        raise UsageError(
+            f"the GPU has too little memory for this draft and rows of {settings.total_seq_len} tokens: {reason}",
+            hint="a lower --total-seq-len needs less, with more --gradient-accumulation-steps for the same step",
+        ) from reason
 
 
 def _open(folder: Path, settings: TrainSettings, verifier: Verifier) -> Data:
@@ -138,6 +153,12 @@ def _head(draft: Draft, verifier: Verifier) -> Tensor:
 
 
 def _rows(data: Data, draft: Draft, verifier: Verifier, settings: TrainSettings, processes: Processes) -> PackedRows:
+    beyond = (data.lengths - settings.total_seq_len).clamp(min=0)
+    if cut := int((beyond > 0).sum()):
+        processes.say(
+            f"{data.folder}: {cut:,} of {len(data):,} samples are longer than --total-seq-len {settings.total_seq_len};"
+            f" their last {int(beyond.sum()):,} of {int(data.lengths.sum()):,} tokens are not read"
+        )
     return PackedRows(
         data,
         layer_ids=getattr(draft.config, "eagle_aux_hidden_state_layer_ids", ()),

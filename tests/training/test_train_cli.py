@@ -302,6 +302,8 @@ def test_the_dump_tells_the_phases_of_a_recipe() -> None:
         (["--draft", "eagle", "--from-pretrained", "d", "--num-layers", "2"], "--num-layers is for a new", "leave out"),
         (["--draft", "eagle", "--log-dir", "logs"], "--log-dir is where trackers write", "--logger tensorboard"),
         (["--draft", "eagle3", "--loss", "soft-ce"], "there is no loss `soft-ce`", "did you mean `soft_ce`?"),
+        (["--draft", "eagle3", "--loss", "smooth_l1"], "--loss smooth_l1 teaches nothing to the head of eagle3",
+         "--loss smooth_l1,soft_ce=0.1"),
         (["--draft", "eagle3", "--loss", "tv=0"], "the loss `tv` has the weight 0", "above 0"),
         (["--draft", "eagle", "--lr", "0"], "--lr: 0.0 should be greater than 0", ""),
         (["--draft", "eagle", "--seed", "-1"], "--seed: -1 should be greater than or equal to 0", ""),

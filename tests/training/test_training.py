@@ -14,6 +14,7 @@ import torch
 
 from spec_convert import convert, load_draft, validate
 from spec_convert.cli import run
+from spec_convert.errors import UsageError
 from spec_convert.training import training
 from spec_convert.training.recipes import RECIPES
 from spec_convert.training.settings import TrainSettings
@@ -159,6 +160,45 @@ def test_a_conversion_of_the_trained_draft_changes_nothing(
     convert(trained.draft, tmp_path / "again", verifier=verifier)
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (trained.draft / name).read_bytes()
+
+
+def test_another_vocabulary_of_the_same_size_and_other_data_are_another_request(
+    settings: Callable[..., TrainSettings], vocabulary: Path, copied: Path, tmp_path: Path
+) -> None:
+    """The state holds the map, and the verifier's word would be read at the tokens of the other one."""
+    paths = {f"{name}_path": vocabulary / f"{name}.npy" for name in ("d2t", "t2d")}
+    training.train(settings("eagle3", epochs=1, max_steps=1, **paths))
+    t2d = np.roll(np.load(paths["t2d_path"]), 1)
+    np.save(tmp_path / "t2d.npy", t2d)
+    np.save(tmp_path / "d2t.npy", t2d.nonzero()[0] - np.arange(t2d.sum()))
+    for more, said in (
+        ({f"{name}_path": tmp_path / f"{name}.npy" for name in ("d2t", "t2d")}, "vocabulary was"),
+        (paths | {"val_data_path": copied}, "held_out was None"),
+    ):
+        with pytest.raises(UsageError, match=f"another request: [^;]*{said}|; {said}"):
+            training.train(settings("eagle3", epochs=1, max_steps=1, **more))
+
+
+def test_tokens_that_are_cut_off_are_counted(
+    settings: Callable[..., TrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("spec_convert.training.trainer.processes.say", said.append)
+    training.train(settings("eagle", epochs=1, max_steps=1, total_seq_len=32))
+    counted = "2 of 6 samples are longer than --total-seq-len 32; their last 11 of 169 tokens are not read"
+    assert said[0].endswith(counted)
+
+
+def test_a_gpu_that_is_too_small_is_no_bug(
+    settings: Callable[..., TrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any, **named: Any) -> Trained:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training, "run", full)
+    with pytest.raises(UsageError, match="rows of 48 tokens: CUDA out of memory") as problem:
+        training.train(settings("eagle"))
+    assert "--total-seq-len" in problem.value.hint
 
 
 def test_the_command_says_what_it_made(

@@ -61,4 +61,5 @@ def runs() -> Iterator[Runs]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     yield Runs(server)
+    server.kill()  # it has nothing to put in order, which would take seconds
     server.communicate()

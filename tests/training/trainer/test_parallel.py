@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,10 @@ import pytest
 import torch
 
 from .conftest import PLAN, Runs
-from .test_resume import log, newest, same, wait_for
+from .test_resume import log, newest, same, touches, wait_for
 from .toy import tensors_of
 
-ROWS = (5, 6)  # with four rows a step, the last ones of the epochs have one and two
+ROWS = (9, 10)  # with four rows a step, the last ones of the epochs have one and two
 
 
 def weights_differ_by(one: Path, other: Path) -> float:
@@ -33,15 +36,32 @@ def alone(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """A run on so many processes, which the tests below look at."""
+
+    @cache
+    def make(parallelism: str, processes: int) -> Path:
+        folder = tmp_path_factory.mktemp(parallelism) / "run"
+        assert runs(folder, **shared(parallelism, processes)) == 0
+        return folder
+
+    return make
+
+
+def shared(parallelism: str, processes: int) -> dict[str, Any]:
+    """The same four rows a step, read by so many."""
+    plan = {"accumulation": 4 // processes, "parallelism": parallelism, "save_every_steps": 1}
+    return {"rows": ROWS, "plan": plan, "held_out": 3, "processes": processes}
+
+
 @pytest.mark.parametrize("parallelism", ["ddp", "fsdp"])
 def test_two_processes_train_as_one_with_twice_the_accumulation(
-    runs: Runs, alone: Path, tmp_path: Path, parallelism: str
+    undisturbed: Callable[[str, int], Path], alone: Path, parallelism: str
 ) -> None:
-    folder = tmp_path / "run"
-    plan = {"accumulation": 2, "parallelism": parallelism}
-    assert runs(folder, rows=ROWS, plan=plan, held_out=3, processes=2) == 0
+    folder = undisturbed(parallelism, 2)
     assert weights_differ_by(folder, alone) < 1e-6
-    assert len(log(folder)) == len(log(alone)) == 4
+    assert len(log(folder)) == len(log(alone)) == 5
     for line, other in zip(log(folder), log(alone), strict=True):
         assert line.pop("losses") == pytest.approx(other.pop("losses"), rel=1e-6)
         for name in ("loss", "gradient_norm"):
@@ -53,26 +73,26 @@ def test_two_processes_train_as_one_with_twice_the_accumulation(
     assert all(torch.equal(tensor, state[f"weights/draft.{name}"]) for name, tensor in draft.items())
 
 
-@pytest.mark.parametrize("parallelism", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
-def test_two_processes_that_are_killed_or_stopped_end_with_the_same_bits(
-    runs: Runs, tmp_path: Path, parallelism: str
+@pytest.mark.parametrize(("parallelism", "processes"), [("fsdp", 2), pytest.param("ddp", 4, marks=pytest.mark.long)])
+def test_processes_that_are_killed_or_stopped_end_with_the_same_bits(
+    runs: Runs, undisturbed: Callable[[str, int], Path], tmp_path: Path, parallelism: str, processes: int
 ) -> None:
-    plan = {"accumulation": 2, "parallelism": parallelism, "save_every_steps": 1}
-    again: dict[str, Any] = {"rows": (9, 9), "plan": plan, "held_out": 3, "processes": 2}
-    assert runs(tmp_path / "undisturbed", **again) == 0
+    """Four: two parts of a gradient have one sum, those of more have it by the order that they are added in."""
+    again = shared(parallelism, processes)
+    whole = undisturbed(parallelism, processes)
     folder = tmp_path / "run"
-    kill_at = int((tmp_path / "undisturbed" / "touches").read_text()) // 3
+    kill_at = touches(whole) // 3
     runs.begin(folder, kill_at=kill_at, **again)
     assert -signal.SIGKILL in runs.ended()
     killed_at = newest(folder).name
-    processes = runs.begin(folder, slow=0.05, **again)
+    started = runs.begin(folder, slow=0.05, **again)
     while newest(folder).name == killed_at:
-        os.sched_yield()
-    os.kill(processes[1], signal.SIGTERM)  # one hears it, both stop
-    assert runs.ended() == [143, 143]
-    assert newest(folder).name < "step_000006"
+        time.sleep(0.005)
+    os.kill(started[1], signal.SIGTERM)  # one hears it, all stop
+    assert runs.ended() == [143] * processes
+    assert newest(folder).name < newest(whole).name
     assert runs(folder, **again) == 0
-    assert same(folder, tmp_path / "undisturbed")
+    assert same(folder, whole)
 
 
 def test_muon_of_sharded_weights_is_muon(runs: Runs, tmp_path: Path) -> None:
@@ -101,6 +121,6 @@ def test_torchrun_starts_and_stops_them(runs: Runs, alone: Path, tmp_path: Path)
     wait_for(folder / "metrics.jsonl")
     first.send_signal(signal.SIGTERM)
     assert first.wait() != 0
-    assert not list((folder / "states").glob("step_000004"))
+    assert not list((folder / "states").glob("step_000006"))
     subprocess.run([sys.executable, *command, json.dumps(run)], env=environment, check=True)
     assert weights_differ_by(folder, alone) < 1e-6

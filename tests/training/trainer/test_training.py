@@ -134,9 +134,11 @@ def test_starting_anew_moves_what_is_there_aside(tmp_path: Path) -> None:
     trained(folder)
     before = tensors_of(newest(folder))
     (folder / "notes.txt").write_text("mine")
+    (folder / "logs").mkdir()
     trained(folder, lr=0.02, resume=False)
     assert sorted(path.name for path in (folder / "replaced-1").iterdir()) == [
         "epoch_0001",
+        "logs",
         "metrics.jsonl",
         "run.json",
         "states",
@@ -260,6 +262,35 @@ def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
     assert not any(name.startswith("moments/draft.lm_head") for name in state)
 
 
+def test_held_out_rows_that_are_not_numbers_or_not_there(tmp_path: Path) -> None:
+    done = trained(tmp_path / "run", held_out=ToyRows(2, poison=(1,)))
+    assert (done.exit_code, done.epochs) == (0, 1)
+    assert done.held_out is not None
+    assert done.held_out["loss"] is None
+    with pytest.raises(UsageError, match="held out hold no row"):
+        trained(tmp_path / "none", held_out=ToyRows(0))
+    assert not (tmp_path / "none").exists()
+
+
+def test_data_without_any_answer_are_said_to_teach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(ToyRows):
+        def load(self, epoch: int, row: int) -> Batch:
+            batch = super().load(epoch, row)
+            return replace(batch, loss_mask=batch.loss_mask & False)
+
+    said: list[str] = []
+    monkeypatch.setattr("spec_convert.training.trainer.processes.say", said.append)
+    trained(tmp_path / "run", Silent(4))
+    assert any("no loss_mask marks an answer" in line for line in said)
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="there is no GPU 2: torch sees 2"):
+        trained(tmp_path / "run", device="cuda:2")
+
+
 def test_metrics_are_counted_at_the_steps_that_measure(tmp_path: Path) -> None:
     trained(tmp_path / "run", ToyRows(6), log_every=2, measure_every=4)
     lines = log(tmp_path / "run")
@@ -283,7 +314,7 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_done(
     for plan, match in (
         ({"epochs": None}, "nothing says when"), ({"optimiser": "sgd"}, "no optimiser `sgd`"), ({"lr": 0.0}, "above 0"),
         ({"keep_states": 0}, "keep_states must be at least 1"), ({"clip": 0.0}, "clips"),
-        ({"device": "abacus"}, "abacus"),
+        ({"device": "abacus"}, "abacus"), ({"device": "meta"}, "no device `meta` to train on"),
         ({"parallelism": "ddp"}, "torchrun"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=match):
