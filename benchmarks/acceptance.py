@@ -22,25 +22,25 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 REAL = Path(os.environ.get("SPEC_CONVERT_SHARED", HERE.parent.parent / "shared")) / "real"
 PROGRAM = str(Path(sys.executable).with_name("spec-convert"))
-ROWS, LONGEST, DRAFT_VOCABULARY, ROW = 540, 320, 8192, 512
+ROWS, LONGEST, DRAFT_VOCABULARY = 540, 320, 8192
 # Nothing here may see more conversations than the authors' runs did: 508 steps of 4 for EAGLE-1, 552 of 4 for EAGLE-3.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "eagle": {"epochs": 3, "lr": 1e-3},
-    "eagle3": {"epochs": 3, "lr": 1e-3},
-    "hass": {"epochs": 1, "lr": 1e-3},
-    "eagle3-shared-head": {"epochs": 2, "lr": 1e-3},
+    "eagle": {"epochs": 4, "max_steps": 1620, "total_seq_len": 320, "lr": 1e-3},
+    "eagle3": {"epochs": 3, "total_seq_len": 512, "lr": 1e-3},
+    "hass": {"epochs": 1, "max_steps": 120, "total_seq_len": 512, "lr": 3e-4},  # goes on with the draft of `eagle`
+    "eagle3-shared-head": {"epochs": 2, "total_seq_len": 512, "lr": 1e-3},
 }
 AUTHORS = {"eagle1_smol135": "EAGLE-1, the authors' code", "eagle3_smol135": "EAGLE-3, the authors' code"}
 SEEN = {"eagle1_smol135": "2,032", "eagle3_smol135": "2,208"}  # steps times conversations
 COLUMNS = ("draft", "accepted at 1, 2, 3", "mean length", "same text", "conversations seen", "CPU minutes")
 
 
-def command(*words: object) -> float:
-    """Run a verb of the program; the CPU seconds that it took."""
+def command(*words: object) -> tuple[str, float]:
+    """Run a verb of the program: what it printed, and the CPU seconds that it took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([PROGRAM, *map(str, words)], check=True, stdout=sys.stderr)
+    done = subprocess.run([PROGRAM, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def make_data(folder: Path, verifier: Path) -> None:
@@ -56,35 +56,39 @@ def make_data(folder: Path, verifier: Path) -> None:
 
 
 def train(kind: str, folder: Path, verifier: Path) -> dict[str, Any]:
-    """Where the draft is, how many conversations it has seen, and the CPU seconds that it took."""
+    """What `train --json` tells, how many conversations were seen, and the CPU seconds that it took."""
     account = folder / f"{kind}.json"
     if not account.exists():
         flags: dict[str, Any] = {
             "verifier_name_or_path": verifier, "data_path": folder / "states", "save_path": folder / kind,
-            "draft": kind, "total_seq_len": ROW, "dtype": "float32", "logger": None, **SETTINGS[kind],
+            "draft": kind, "dtype": "float32", **SETTINGS[kind],
         }  # fmt: skip
         if kind == "eagle3":
             flags |= {f"{name}_path": folder / "vocabulary" / f"{name}.npy" for name in ("d2t", "t2d")}
-        given = [(f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None]
-        seconds = command("train", *[word for pair in given for word in pair])
-        seen = SETTINGS[kind]["epochs"] * ROWS
-        account.write_text(json.dumps({"seconds": seconds, "seen": seen, "epoch": SETTINGS[kind]["epochs"]}))
-    told: dict[str, Any] = json.loads(account.read_text())
-    return told | {"draft": folder / kind / f"epoch_{told['epoch']:04}"}
+        if kind == "hass":
+            flags["from_pretrained"] = train("eagle", folder, verifier)["draft"]
+        given = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
+        printed, seconds = command("train", *given, "--json")
+        told = json.loads(printed)
+        shards = json.loads((folder / "states" / "manifest.json").read_text())["shards"]
+        seen = ROWS * told["tokens"] / sum(shard["tokens"] for shard in shards)
+        account.write_text(json.dumps(told | {"cpu_seconds": seconds, "seen": round(seen)}))
+    known: dict[str, Any] = json.loads(account.read_text())
+    return known
 
 
-def measure(draft: Path, folder: Path, verifier: Path) -> dict[str, Any]:
+def measure(draft: str, folder: Path, verifier: Path) -> dict[str, Any]:
     """As the authors' drafts were measured: three drafted tokens, greedy, float32."""
     measured = json.loads((REAL / "measured.json").read_text())
     arguments = [f"{name}={value}" for name, value in measured["llm_args"].items() if name != "dtype"]
     flags = ["--engine", "vllm", "--dtype", measured["llm_args"]["dtype"], "--speculative-tokens", "3",
              "--max-tokens", str(measured["sampling"]["max_tokens"])]  # fmt: skip
     given = [word for argument in arguments for word in ("--llm-arg", argument)]
-    done = subprocess.run(
-        [PROGRAM, "evaluate", str(draft), "--verifier", str(verifier), "--prompts", str(folder / "prompts.jsonl"),
-         *flags, *given, "--json"], check=True, stdout=subprocess.PIPE, text=True,
+    prompts = folder / "prompts.jsonl"
+    printed, _ = command(
+        "evaluate", draft, "--verifier", verifier, "--prompts", prompts, *flags, *given, "--json"
     )  # fmt: skip
-    told: dict[str, Any] = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(printed)
     return told
 
 
@@ -115,7 +119,7 @@ def main() -> None:
         trained = train(kind, folder, verifier)
         told = measure(trained["draft"], folder, verifier)
         lossless = "all" if told["lossless"] else "not all"
-        seen, minutes = f"{trained['seen']:,}", f"{trained['seconds'] / 60:.1f}"
+        seen, minutes = f"{trained['seen']:,}", f"{trained['cpu_seconds'] / 60:.1f}"
         print(row(f"`{kind}`", told, same=lossless, seen=seen, minutes=minutes), flush=True)
 
 

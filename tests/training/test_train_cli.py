@@ -301,7 +301,7 @@ def test_the_dump_tells_the_phases_of_a_recipe() -> None:
         (["--draft", "eagle3", "--d2t-path", "d2t.npy", "--t2d-path", "x"], "x is no file", "spec-convert vocab"),
         (["--draft", "eagle", "--from-pretrained", "d", "--num-layers", "2"], "--num-layers is for a new", "leave out"),
         (["--draft", "eagle", "--log-dir", "logs"], "--log-dir is where trackers write", "--logger tensorboard"),
-        (["--draft", "eagle3", "--loss", "soft-ce"], "there is no loss `soft-ce`", "did you mean `soft_ce`?"),
+        (["--draft", "eagle3", "--loss", "soft-ce"], "there is no loss `soft-ce`", "one of soft_ce, forward_kl"),
         (["--draft", "eagle3", "--loss", "smooth_l1"], "--loss smooth_l1 teaches nothing to the head of eagle3",
          "--loss smooth_l1,soft_ce=0.1"),
         (["--draft", "eagle3", "--loss", "tv=0"], "the loss `tv` has the weight 0", "above 0"),

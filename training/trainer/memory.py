@@ -14,6 +14,7 @@ def keep_freed_memory() -> None:
     Otherwise it returns large blocks to the system, which clears each page anew when the next step asks for it: a sixth
     of the time of EAGLE-1 on SmolLM2, whose tiles of logits are as large as that. Does nothing where there is no glibc.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for parameter, value in KEEP_ALL.items() if mallopt else ():
-        mallopt(parameter, value)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for parameter, value in KEEP_ALL.items():
+            library.mallopt(parameter, value)

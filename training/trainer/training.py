@@ -212,7 +212,7 @@ class _Training:
         self._mark()
 
     def _evaluate(self, held_out: Batches, epoch: int) -> bool:
-        self.wrapped.objective.at(self.progress.step / self.course.total)
+        self.wrapped.objective.at((self.progress.step - 1) / self.course.total)  # what the last step was trained on
         sums = evaluate(self.wrapped, held_out, seed=self.plan.seed, processes=self.processes, stop=self.stop)
         if sums is None:
             self.stopped_by = self.stop.agreed(self.processes)

@@ -272,6 +272,18 @@ def test_held_out_rows_that_are_not_numbers_or_not_there(tmp_path: Path) -> None
     assert not (tmp_path / "none").exists()
 
 
+def test_held_out_rows_are_judged_by_what_the_last_step_was_trained_on(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Staged(ToyObjective):
+        def at(self, progress: float) -> float:
+            seen.append(progress)
+            return 1.0
+
+    trained(tmp_path / "run", ToyRows(2), Staged(), held_out=ToyRows(1), epochs=2)
+    assert seen == [0.0, 0.25, 0.25, 0.5, 0.75, 0.75]
+
+
 def test_data_without_any_answer_are_said_to_teach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent(ToyRows):
         def load(self, epoch: int, row: int) -> Batch:
