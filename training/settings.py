@@ -53,7 +53,7 @@ def _absolute(path: Path) -> Path:
 def _absolute_if_there(source: str) -> str:
     """What exists here wins over the Hub, and what is spelt as a path is no id."""
     place = _absolute(Path(source))
-    return str(place) if source.startswith((".", "~", os.sep)) or (source and place.exists()) else source
+    return str(place) if source.startswith((".", "~", os.sep)) or (source and os.path.exists(place)) else source
 
 
 def _names(value: object) -> object:

@@ -85,7 +85,7 @@ def _from(folder: Path, key: str, value: object) -> object:
     if not isinstance(value, str) or not value or key not in PATHS + SOURCES:
         return value
     seen = folder / os.path.expanduser(value)
-    return str(seen) if key in PATHS or value.startswith((".", "~")) or seen.exists() else value
+    return str(seen) if key in PATHS or value.startswith((".", "~")) or os.path.exists(seen) else value
 
 
 def _problem(error: ErrorDetails, file: Path | None, given: Mapping[str, Any]) -> UsageError:
