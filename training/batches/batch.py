@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -27,10 +28,14 @@ class Batch:
         return len(self.input_ids)
 
     @cached_property
+    def lengths(self) -> Tensor:
+        """[documents] int64: the rows of each."""
+        return lengths_of(self.bounds, self.input_ids.device)
+
+    @cached_property
     def documents(self) -> Tensor:
         """[S] int64: which document each row belongs to."""
-        lengths = torch.tensor([end - start for start, end in pairwise(self.bounds)])
-        return torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(self.input_ids.device)
+        return documents_of(self.bounds, self.input_ids.device)
 
     @cached_property
     def positions(self) -> Tensor:
@@ -46,3 +51,18 @@ class Batch:
             states=self.states.to(device),
             final=self.final.to(device),
         )
+
+
+def lengths_of(bounds: Sequence[int], device: torch.device) -> Tensor:
+    """[documents] int64: the rows of each."""
+    return torch.tensor([end - start for start, end in pairwise(bounds)], device=device)
+
+
+def documents_of(bounds: Sequence[int], device: torch.device) -> Tensor:
+    """[S] int64: which document each row belongs to.
+
+    >>> documents_of((0, 2, 3), torch.device("cpu")).tolist()
+    [0, 0, 1]
+    """
+    lengths = lengths_of(bounds, device)
+    return torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)

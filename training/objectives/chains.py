@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from spec_convert.training.objectives.objective import Objective, Outcome
 from spec_convert.training.objectives.sums import Sums
 from spec_convert.training.objectives.teacher import Teacher
 from spec_convert.training.objectives.tiles import Guesses, judge
-from spec_convert.training.unrolling.unroll import unroll
+from spec_convert.training.unrolling.unroll import Step, unroll
 from spec_convert.training.unrolling.windows import counted_rows, whole_windows
 
 NOISE = 0.2 * 512  # the authors': uniform, this wide over the length of the text
@@ -78,16 +77,14 @@ class ChainObjective(Objective):
         return counted_rows(batch, self.steps).sum(dim=1).double().cpu()
 
     def forward(self, batch: Batch, share: Tensor, *, measure: bool, seed: int) -> Outcome:
-        layout = Layout(counted_rows(batch, self.steps))
+        layout = Layout(self.counted(batch, seed))
         if not len(layout):
             return Outcome(zero_loss(self.draft), Sums.zero(self.steps))
-        states = (_noisy(batch, seed) if self.noise and self.training else batch.states).to(batch.final.dtype)
-        rows = _later_rows(layout.counted)
-        chain = unroll(self.draft, batch, states, self.steps, rows=rows, detach=self.detach)
+        chain = self.chain(batch, layout.counted, seed)
         guesses = Guesses(
             states=layout.of(chain, "for_head"),
             final=batch.final[layout.after],
-            coefficients=layout.there * share.to(states)[:, None],
+            coefficients=layout.there * share.to(batch.final)[:, None],
         )
         judged = judge(guesses, self.draft.head, self.teacher, self.mix.on_logits, measure=measure)
         loss, losses = judged.loss, judged.losses
@@ -95,7 +92,16 @@ class ChainObjective(Objective):
             guessed = layout.of(chain, "hidden_states")
             of_states = self.mix.of_states(guessed, guesses.final.expand_as(guessed))
             loss, losses = loss + (of_states * guesses.coefficients).sum(), losses + of_states.detach()
-        return Outcome(loss, sums_of(layout, losses, judged, whole_windows(batch, self.steps)))
+        return Outcome(loss, sums_of(layout, losses, judged, whole_windows(batch, self.steps) & layout.counted))
+
+    def counted(self, batch: Batch, seed: int) -> Tensor:
+        """[K, S] bool: the rows that are learned at each step."""
+        return counted_rows(batch, self.steps)
+
+    def chain(self, batch: Batch, counted: Tensor, seed: int) -> list[Step]:
+        """What the draft computes, step by step, for the ``counted`` rows at least."""
+        states = (_noisy(batch, seed) if self.noise and self.training else batch.states).to(batch.final.dtype)
+        return unroll(self.draft, batch, states, self.steps, rows=_later_rows(counted), detach=self.detach)
 
 
 def _later_rows(counted: Tensor) -> Tensor:
@@ -108,6 +114,5 @@ def _later_rows(counted: Tensor) -> Tensor:
 def _noisy(batch: Batch, seed: int) -> Tensor:
     """The states with the authors' noise: at work a draft is fed its own, which are a little off as well."""
     random = torch.Generator().manual_seed(seed)
-    lengths = torch.tensor([end - start for start, end in pairwise(batch.bounds)], device=batch.states.device)
     noise = torch.rand(batch.states.shape, generator=random).to(batch.states.device) - 0.5
-    return batch.states + noise * (NOISE / lengths[batch.documents])[:, None]
+    return batch.states + noise * (NOISE / batch.lengths[batch.documents])[:, None]

@@ -20,14 +20,10 @@ from torch import Tensor
 from spec_convert.errors import UsageError
 from spec_convert.models.peagle import PEagleDraft
 from spec_convert.training.batches.batch import Batch
-from spec_convert.training.objectives.accounting import sums_of, zero_loss
 from spec_convert.training.objectives.chains import ChainObjective, Stage
-from spec_convert.training.objectives.layout import Layout
 from spec_convert.training.objectives.objective import Outcome
 from spec_convert.training.objectives.parallel_sampling import drawn_chains, planned_counts, shares
-from spec_convert.training.objectives.sums import Sums
 from spec_convert.training.objectives.teacher import Teacher
-from spec_convert.training.objectives.tiles import Guesses, judge
 from spec_convert.training.unrolling.attention import Chains
 from spec_convert.training.unrolling.unroll import Step
 
@@ -69,21 +65,16 @@ class ParallelObjective(ChainObjective):
         return planned_counts(batch, self.shares).double()
 
     def forward(self, batch: Batch, share: Tensor, *, measure: bool, seed: int) -> Outcome:
-        layout = Layout(drawn_chains(batch, self.shares, seed))
-        if not len(layout):
-            return Outcome(zero_loss(self.draft), Sums.zero(self.steps))
-        chain = self._elements(batch, batch.states.to(batch.final.dtype), layout.counted)
-        guesses = Guesses(
-            states=layout.of(chain, "for_head"),
-            final=batch.final[layout.after],
-            coefficients=layout.there * share.to(batch.final)[:, None],
-        )
-        judged = judge(guesses, self.draft.head, self.teacher, self.mix, measure=measure)
+        outcome = super().forward(batch, share, measure=measure, seed=seed)
         untouched = self.draft.mask_hidden.sum() * 0.0  # by texts too short to go deeper: other processes wait for it
-        return Outcome(judged.loss + untouched, sums_of(layout, judged.losses, judged, layout.counted))
+        return Outcome(outcome.loss + untouched, outcome.sums)
 
-    def _elements(self, batch: Batch, states: Tensor, taken: Tensor) -> list[Step]:
-        """The states of all rows at depth 0, and of those that are ``taken`` [D, S] at each depth after it."""
+    def counted(self, batch: Batch, seed: int) -> Tensor:
+        return drawn_chains(batch, self.shares, seed)
+
+    def chain(self, batch: Batch, counted: Tensor, seed: int) -> list[Step]:
+        """All rows at depth 0, and the ``counted`` ones at each depth after it."""
+        states = batch.states.to(batch.final.dtype)
         rows = torch.arange(len(batch), device=states.device)
         # Beyond the end of the text any token will do: rows that embed one are seen by none that counts.
         tokens = batch.input_ids[(rows + 1).clamp(max=len(batch) - 1)]
@@ -91,7 +82,7 @@ class ParallelObjective(ChainObjective):
         made = self.draft.states(tokens[None], states[None], batch.positions[None], fed_back=False, attend=attend)
         elements = [Step(rows, made.for_head[0], made.hidden_states[0])]
         for depth in range(1, self.steps):
-            if not len(rows := taken[depth].nonzero()[:, 0]):
+            if not len(rows := counted[depth].nonzero()[:, 0]):
                 break
             attend.keep(rows)
             made = self.draft.masked((batch.positions[rows] + depth)[None], attend=attend)

@@ -53,7 +53,7 @@ class _Tiles(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         for_states, for_head = (
             torch.zeros_like(tensor) if wanted else None
-            for tensor, wanted in zip((states, head), ctx.needs_input_grad, strict=False)
+            for tensor, wanted in zip((states, head), ctx.needs_input_grad[:2], strict=True)
         )
         coefficients = guesses.coefficients
         losses, alpha = torch.zeros_like(coefficients), torch.zeros_like(coefficients)
@@ -61,22 +61,21 @@ class _Tiles(torch.autograd.Function):
         computed = _computed(states)
         cast = head.to(computed)
         with torch.autocast(states.device.type, enabled=False):
-            for rows in torch.split(torch.arange(states.shape[1], device=states.device), tile_of(head)):
+            asked = states.shape[1] if mix or measure else 0
+            for rows in torch.split(torch.arange(asked, device=states.device), tile_of(head)):
                 word = teacher.word(guesses.final[rows], whole=measure or mix.needs_normaliser)
                 for step, some in enumerate(states[:, rows].to(computed)):
                     logits = (some @ cast.mT).to(coefficients.dtype)
                     if measure:
                         hits[step, rows], alpha[step, rows] = _measured(logits, word, teacher)
-                    if not mix:
-                        continue
-                    if for_states is None and for_head is None:
+                    if mix and not any(ctx.needs_input_grad):
                         losses[step, rows] = mix.of_logits(logits, word.target)
-                        continue
-                    losses[step, rows], towards = _loss(logits, word, mix, coefficients[step, rows])
-                    if for_states is not None:
-                        for_states[step, rows] = (towards.to(computed) @ cast).to(states.dtype)
-                    if for_head is not None:
-                        _add_product(for_head, towards.to(computed).mT, some)
+                    elif mix:
+                        losses[step, rows], towards = _loss(logits, word, mix, coefficients[step, rows])
+                        if for_states is not None:
+                            for_states[step, rows] = (towards.to(computed) @ cast).to(states.dtype)
+                        if for_head is not None:
+                            _add_product(for_head, towards.to(computed).mT, some)
         ctx.save_for_backward(for_states, for_head)
         ctx.mark_non_differentiable(losses, hits, alpha)
         return (losses * coefficients).sum(), losses, hits, alpha

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from spec_convert.errors import UsageError
+from spec_convert.training.store.manifest import replace_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,7 @@ class RunFolder:
         fresh.replace(self.best)
 
     def write_request(self, request: Mapping[str, object]) -> None:
-        fresh = self.run.with_name(".run.json")
-        fresh.write_text(json.dumps(request, indent=2) + "\n")
-        fresh.replace(self.run)
+        replace_text(self.run, json.dumps(request, indent=2) + "\n")
 
     def move_aside(self) -> Path | None:
         """Give all of a training's files a folder of their own within this one; None: there were none."""

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from spec_convert.training.store.manifest import replace_text
+
 
 class Journal:
     """Open to append. ``lines``: how many to keep of what is there; those after them belong to steps done again."""
@@ -17,9 +19,7 @@ class Journal:
         if path.exists():
             with path.open() as file:
                 kept = list(islice(file, lines))
-        fresh = path.with_name(f".{path.name}")
-        fresh.write_text("".join(kept))
-        fresh.replace(path)
+        replace_text(path, "".join(kept))
         self._file = path.open("a")
 
     def write(self, line: Mapping[str, Any]) -> None:

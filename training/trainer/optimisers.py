@@ -13,9 +13,7 @@ from spec_convert.errors import UsageError
 from spec_convert.training.trainer.plan import Plan
 from spec_convert.training.trainer.wrapping import whole_number
 
-TABLES = frozenset(
-    {"lm_head", "embed_tokens", "embeddings"}
-)  # a row a token: no matrices that turn one state into another
+TABLES = frozenset({"lm_head", "embed_tokens", "embeddings"})  # a row a token: they turn no state into another
 
 
 class Optimiser:

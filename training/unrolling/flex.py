@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from spec_convert.training.batches.batch import documents_of
 
 
 class FlexChains:
@@ -42,8 +43,7 @@ class FlexChains:
         length, device = self.bounds[-1], self.rows.device
         rows = torch.arange(length, device=device) if first else self.rows
         if len(rows) not in self._masks:
-            lengths = torch.tensor([end - start for start, end in pairwise(self.bounds)], device=device)
-            document = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+            document = documents_of(self.bounds, device)
 
             def seen(batch: Tensor, head: Tensor, asked: Tensor, key: Tensor) -> Tensor:
                 row = rows[asked]
