@@ -24,11 +24,13 @@ REAL = Path(os.environ.get("SPEC_CONVERT_SHARED", HERE.parent.parent / "shared")
 PROGRAM = str(Path(sys.executable).with_name("spec-convert"))
 ROWS, LONGEST, DRAFT_VOCABULARY = 540, 320, 8192
 # Nothing here may see more conversations than the authors' runs did: 508 steps of 4 for EAGLE-1, 552 of 4 for EAGLE-3.
+# Where the verifier's whole vocabulary is the work, it is computed in bfloat16.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "eagle": {"epochs": 4, "max_steps": 1620, "total_seq_len": 320, "lr": 1e-3},
+    "eagle": {"epochs": 4, "max_steps": 1896, "total_seq_len": 320, "lr": 1.5e-3, "amp": True},
     "eagle3": {"epochs": 3, "total_seq_len": 512, "lr": 1e-3},
-    "hass": {"epochs": 1, "max_steps": 120, "total_seq_len": 512, "lr": 3e-4},  # goes on with the draft of `eagle`
-    "eagle3-shared-head": {"epochs": 2, "total_seq_len": 512, "lr": 1e-3},
+    # goes on with the draft of `eagle`
+    "hass": {"epochs": 1, "max_steps": 120, "total_seq_len": 512, "lr": 3e-4, "amp": True},
+    "eagle3-shared-head": {"epochs": 2, "total_seq_len": 512, "lr": 1e-3, "amp": True},
 }
 AUTHORS = {"eagle1_smol135": "EAGLE-1, the authors' code", "eagle3_smol135": "EAGLE-3, the authors' code"}
 SEEN = {"eagle1_smol135": "2,032", "eagle3_smol135": "2,208"}  # steps times conversations
@@ -67,7 +69,11 @@ def train(kind: str, folder: Path, verifier: Path) -> dict[str, Any]:
             flags |= {f"{name}_path": folder / "vocabulary" / f"{name}.npy" for name in ("d2t", "t2d")}
         if kind == "hass":
             flags["from_pretrained"] = train("eagle", folder, verifier)["draft"]
-        given = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", value)]
+        given = [
+            word
+            for name, value in flags.items()
+            for word in (f"--{name.replace('_', '-')}", *(() if value is True else (value,)))
+        ]
         printed, seconds = command("train", *given, "--json")
         told = json.loads(printed)
         shards = json.loads((folder / "states" / "manifest.json").read_text())["shards"]

@@ -41,6 +41,7 @@ class Shape:
     head_dim: int
     vocabulary: int
     drafts: int  # tokens in the draft's own vocabulary
+    tied: bool  # the verifier's embedding is its head
 
     @property
     def config(self) -> dict[str, Any]:
@@ -79,8 +80,8 @@ class Shape:
 
 
 SHAPES = {
-    "SmolLM2 135M": Shape(576, 1536, 9, 3, 64, vocabulary=49152, drafts=8192),
-    "Llama 3.1 8B": Shape(4096, 14336, 32, 8, 128, vocabulary=128256, drafts=32000),
+    "SmolLM2 135M": Shape(576, 1536, 9, 3, 64, vocabulary=49152, drafts=8192, tied=True),
+    "Llama 3.1 8B": Shape(4096, 14336, 32, 8, 128, vocabulary=128256, drafts=32000, tied=False),
 }
 
 
@@ -95,6 +96,13 @@ def fill(name: str, tensor: Tensor) -> Tensor:
 
 def drawn(name: str, *size: int) -> Tensor:
     return fill(name, torch.empty(size))
+
+
+def tables(shape: Shape) -> tuple[Tensor, Tensor]:
+    """The verifier's embedding and head, [V, H] both."""
+    size = shape.vocabulary, shape.hidden
+    embedding = drawn("embed_tokens.weight", *size)
+    return embedding, embedding if shape.tied else drawn("verifier.lm_head", *size)
 
 
 class Text:
@@ -123,7 +131,7 @@ class Ours:
         shape = SHAPES[work.shape]
         config, text = UNIFIED.validate_python(shape.config), Text(work, shape)
         assert isinstance(config, Eagle3Config)
-        embedding = drawn("embed_tokens.weight", shape.vocabulary, shape.hidden)
+        embedding, head = tables(shape)
         with torch.device("meta"):
             empty = Eagle3Draft(config, embed_tokens=embedding, lm_head=None).state_dict()
         tensors = {name: drawn(name, *tensor.shape) for name, tensor in empty.items() if name not in shape.maps}
@@ -131,7 +139,7 @@ class Ours:
         self.draft.lm_head.requires_grad_(contender.trained)
         self.objective = ChainObjective(
             self.draft,
-            Teacher(drawn("verifier.lm_head", shape.vocabulary, shape.hidden), shape.kept),
+            Teacher(head, shape.kept),
             [Stage(Mix.parse("forward_kl"))],
             steps=TTT_STEPS,
             decay=1.0,
@@ -169,8 +177,7 @@ class Theirs:
         for name, tensor in self.model.named_parameters():
             if not name.startswith("verifier_"):
                 fill(name, tensor.data)
-        head = drawn("verifier.lm_head", shape.vocabulary, shape.hidden)
-        self.model.verifier_lm_head.weight.data.copy_(head[shape.kept])
+        self.model.verifier_lm_head.weight.data.copy_(tables(shape)[1][shape.kept])
         self.model.verifier_norm.weight.data.fill_(1.0)
 
         def rows(values: Tensor, start: int, stop: int) -> Tensor:

@@ -66,8 +66,8 @@ def _logits(final: Tensor, head: Tensor) -> Tensor:
 def tile_of(head: Tensor) -> int:
     """How many rows of logits of this head are computed at once: many are fast, and all of them are the memory.
 
-    On a CPU more than 256 are no faster.
+    On a CPU more than 128 are hardly faster.
     """
     kind = head.device.type
     rows = max(64, BYTES.get(kind, BYTES["cpu"]) // (4 * len(head)))
-    return min(rows, 256) if kind == "cpu" else rows
+    return min(rows, 128) if kind == "cpu" else rows
