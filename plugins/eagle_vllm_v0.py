@@ -99,7 +99,8 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR)
     if request.layernorms:
         findings.append(eagle1.no_layernorms_to_keep())
-    norm = DUMMY_NORM if any(eagle1.all_ones(checkpoint, p + eagle1.FIRST_NORM) for p in PREFIXES) else TRAINED_NORM
+    norms = [prefix + eagle1.FIRST_NORM for prefix in PREFIXES if prefix + eagle1.FIRST_NORM in checkpoint]
+    norm = DUMMY_NORM if all(eagle1.all_ones(checkpoint, name) for name in norms) else TRAINED_NORM
     head, about_head = _head_rows(checkpoint, request)
     attention = QKV_BIAS if eagle1.has_qkv_bias(checkpoint) else TensorMap()
     findings += [*_switched_on(facts), *_promised(checkpoint, facts), *about_head, *eagle1.token_lists(checkpoint)]
@@ -126,14 +127,19 @@ def _promised(checkpoint: Checkpoint, nested: Facts) -> list[Finding]:
 
 def _head_rows(checkpoint: Checkpoint, request: Request) -> tuple[TensorMap, list[Finding]]:
     """A head in the file is the verifier's, as its converters copy it; it is compared wherever that is possible."""
-    head = next((checkpoint.tensors[name] for name in HEADS if name in checkpoint), None)
-    if head is None:
-        return COPIED_HEAD, []
-    same = is_the_verifiers(checkpoint.files, head, request.verifier) if request.verifier else None
-    if same is None:
-        message = "is left out as the verifier's head, which is not here to be compared with"
-        return COPIED_HEAD, [found("head-not-compared", where=head.name, message=message)]
-    return COPIED_HEAD if same or "token_map" in checkpoint else OTHER_HEAD, []
+    same = {name: _is_copy(checkpoint, name, request) for name in HEADS if name in checkpoint}
+    if False in same.values():
+        return OTHER_HEAD, []
+    message = "is left out as the verifier's head, or rows of it, and was not compared with that"
+    unseen = [found("head-not-compared", where=name, message=message) for name, copy in same.items() if copy is None]
+    return COPIED_HEAD, unseen
+
+
+def _is_copy(checkpoint: Checkpoint, name: str, request: Request) -> bool | None:
+    head, tokens = checkpoint.tensors[name], checkpoint.shape("token_map")
+    if request.verifier is None or head.shape[:1] == tokens:  # cut to the map's tokens, no row is where it was
+        return None
+    return is_the_verifiers(checkpoint.files, head, request.verifier)
 
 
 def describe(draft: Draft) -> Described:

@@ -1,6 +1,6 @@
 """IBM's MLPSpeculator (`ibm-ai-platform/*-accelerator`): small stages in turn, each fed by the last and by a token.
 
-    x = gelu(ln_i(proj_i(x) * c + emb_i(token)));  logits_i = head_i(x)        for i = 0, 1, …
+    x = gelu(ln_i(proj_i(x) + c * emb_i(token)));  logits_i = head_i(x)        for i = 0, 1, …
 
 With `tie_weights` all stages share one embedding, head and norm, and all but the first one projection. vLLM's second
 engine never took it over: the class is there and its registry leaves it out. So nothing serves a conversion, and the

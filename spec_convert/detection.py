@@ -91,7 +91,7 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     if forced is not None:
         asked = {forced: ask(known[forced], known.provider(forced), checkpoint)}
         return _detection(checkpoint, forced, asked, known)
-    asked = _ask_all(checkpoint, known)
+    asked = ask_all(checkpoint, known)
     ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
     if not ranked or not asked[ranked[0]].confidence:
         raise Refused([_unknown(checkpoint, asked, known), *_silent(checkpoint, asked, known)])
@@ -102,7 +102,7 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     return _detection(checkpoint, winner, asked, known)
 
 
-def _ask_all(checkpoint: Checkpoint, known: Registry) -> dict[str, Evidence]:
+def ask_all(checkpoint: Checkpoint, known: Registry) -> dict[str, Evidence]:
     """What every format says. A claim of one that only recognises does not count beside one that converts."""
     asked = {name: ask(fmt, known.provider(name), checkpoint) for name, fmt in known.formats.items()}
     converts = {name for name in asked if known[name].unconverted is None}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from spec_convert.registry import registry
 from spec_convert.servable import servable
 from spec_convert.testing import tiny_checkpoint, tiny_verifier
 
+from ..medusa import environment
 from ..tiny import RECOGNISED
 
 
@@ -56,3 +60,12 @@ def test_formats_does_not_promise_what_is_not_done(cli: Any) -> None:
     listed = {fmt["name"]: fmt["unconverted"] for fmt in cli("formats", "--json").json}
     assert listed["hydra"]["because"].startswith("each head")
     assert listed["eagle"] is None
+
+
+def test_the_medusa_plugin_wins_over_the_format_that_names_it(tmp_path: Path) -> None:
+    draft = tiny_checkpoint("medusa-heads", tmp_path / "draft")
+    installed = os.environ | environment(tmp_path / "site")
+    command = ["spec-convert", "detect", str(draft), "--json"]
+    ran = subprocess.run(command, env=installed, capture_output=True, text=True, check=True)
+    answer = json.loads(ran.stdout)
+    assert (answer["format"], answer["also_possible"], answer["findings"]) == ("medusa", {}, [])

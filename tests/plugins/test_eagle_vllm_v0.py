@@ -85,6 +85,12 @@ def test_any_other_first_norm_is_another_function(v0: Make, prefix: str) -> None
     assert draft.refusal()["refused-tensor"].where == prefix + FIRST_NORM
 
 
+def test_a_placeholder_in_one_spelling_does_not_excuse_a_norm_in_another(v0: Make) -> None:
+    draft = v0()
+    draft.tensors |= {FIRST_NORM: torch.ones(16), f"model.{FIRST_NORM}": torch.full((16,), 1.5)}
+    assert "refused-tensor" in draft.refusal()
+
+
 @pytest.mark.parametrize("norm", ["enorm.weight", "hnorm.weight", "norm.weight", "model.norm.weight"])
 def test_norms_that_the_engine_could_switch_on_are_refused(v0: Make, norm: str) -> None:
     draft = v0()
@@ -121,6 +127,13 @@ def test_another_head_than_the_verifiers_is_refused(v0: Make) -> None:
     assert draft.refusal()["refused-tensor"].where == "lm_head.weight"
 
 
+def test_a_full_head_is_compared_even_beside_a_map_of_tokens(v0: Make) -> None:
+    draft = v0()
+    draft.tensors["lm_head.weight"] = draft.tensors["lm_head.weight"] + 1
+    draft.tensors["token_map"] = torch.arange(0, 32, 4)
+    assert "refused-tensor" in draft.refusal()
+
+
 def test_a_head_in_half_precision_is_still_the_verifiers(v0: Make) -> None:
     draft = v0()
     draft.tensors["lm_head.weight"] = draft.tensors["lm_head.weight"].half()
@@ -139,6 +152,7 @@ def test_a_map_of_frequent_tokens_is_left_out_with_a_note(v0: Make) -> None:
     draft.tensors["lm_head.weight"] = draft.tensors["lm_head.weight"][::4].contiguous()
     converted = draft.convert(validate=True)
     assert converted.findings["token-map-left-out"].where == "token_map"
+    assert converted.findings["head-not-compared"].where == "lm_head.weight"
     assert "frequent tokens" in converted.dropped["token_map"]
 
 
