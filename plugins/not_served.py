@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from spec_convert.formats import Format
 from spec_convert.hookspecs import hookimpl
+from spec_convert.plugins.families import eagle1
 from spec_convert.plugins.families.recognised import INSIDE_A_TARGET, Recognised, Signs
 
 LLAMA = {"hidden_size": "hidden", "vocab_size": "vocabulary", "num_attention_heads": "heads"}
@@ -94,7 +95,7 @@ LAYOUTS = (
         name="eagle-nemo",
         title="EAGLE-1 of NeMo Automodel",
         reference="https://github.com/NVIDIA-NeMo/Automodel",
-        signs=(Signs(architectures=("LlamaEagleDraftModel",), parts=("fc",), without=("img_adaptor",)),),
+        signs=(Signs(architectures=eagle1.NEMOS, parts=("fc",), without=("img_adaptor",)),),
         because="its layer has a first norm and the model a last one, both trained: no server's EAGLE-1 computes them, "
         "and neither can be folded into other weights",
         instead=f"its EAGLE-3 is served: train with that recipe of NeMo, or {TRAIN}",
@@ -124,7 +125,7 @@ LAYOUTS = (
         title="ViSpec and MSD: EAGLE-1 that sees images",
         reference="arXiv 2509.15235 (ViSpec), 2505.14260 (MSD)",
         signs=(
-            Signs(architectures=("VispecDraftModel", "MSDDraftModel")),
+            Signs(architectures=eagle1.SEEING),
             Signs(parts=("img_adaptor",)),
             Signs(parts=("imadpt",)),
         ),

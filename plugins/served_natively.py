@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from spec_convert.formats import Format
 from spec_convert.hookspecs import hookimpl
+from spec_convert.plugins.families import eagle1
 from spec_convert.plugins.families.recognised import INSIDE_A_TARGET, Recognised, Signs, vllm
 
 NO_TYPE = "vLLM serves it as it lies, and no unified type stands for it"
@@ -98,17 +99,8 @@ LAYOUTS = (
         title="EAGLE-1 of architectures that vLLM has classes for",
         reference=f"{VLLM} (cohere_eagle.py, minicpm_eagle.py, mistral_eagle.py, deepseek_eagle.py, llama4_eagle.py)",
         signs=(
-            Signs(
-                architectures=(
-                    "EagleCohereForCausalLM", "EagleMiniCPMForCausalLM", "EagleMistralForCausalLM",
-                    "EagleMistralLarge3ForCausalLM", "EagleLlama4ForCausalLM", "EagleDeepSeekMTPModel",
-                    "EagleDeepseekV3ForCausalLM",
-                )
-            ),
-            Signs(
-                architectures=("CohereForCausalLM", "Cohere2ForCausalLM", "Llama4ForCausalLM"),
-                parts=("fc",), without=INSIDE_A_TARGET,
-            ),
+            Signs(architectures=eagle1.VLLMS),
+            Signs(architectures=eagle1.FOR_VLLMS, parts=("fc",), without=INSIDE_A_TARGET),
             Signs(parts=("eagle_layers",), without=("token_id_remap", *INSIDE_A_TARGET)),
             Signs(parts=("eagle_linear",)),
             Signs(parts=("fc", "enorm", "hnorm", "kv_a_proj_with_mqa"), without=INSIDE_A_TARGET),

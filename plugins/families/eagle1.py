@@ -66,14 +66,16 @@ LAYERNORMS = TensorMap(
 # fmt: on
 
 BIAS_TENSOR = "fc.bias"
-# Other functions, some of them under EAGLE-1's very names.
-OTHERS = frozenset(
-    {
-        "LlamaEagleDraftModel", "VispecDraftModel", "MSDDraftModel", "CohereForCausalLM", "Cohere2ForCausalLM",
-        "EagleCohereForCausalLM", "EagleMiniCPMForCausalLM", "EagleMistralForCausalLM", "EagleMistralLarge3ForCausalLM",
-        "Llama4ForCausalLM", "EagleLlama4ForCausalLM", "EagleDeepSeekMTPModel", "EagleDeepseekV3ForCausalLM",
-    }
+# Other functions, some of them under EAGLE-1's very names: classes of vLLM's own, and whose models they are for; NeMo
+# Automodel's; those that see images.
+VLLMS = (
+    "EagleCohereForCausalLM", "EagleMiniCPMForCausalLM", "EagleMistralForCausalLM", "EagleMistralLarge3ForCausalLM",
+    "EagleLlama4ForCausalLM", "EagleDeepSeekMTPModel", "EagleDeepseekV3ForCausalLM",
 )  # fmt: skip
+FOR_VLLMS = ("CohereForCausalLM", "Cohere2ForCausalLM", "Llama4ForCausalLM")
+NEMOS = ("LlamaEagleDraftModel",)
+SEEING = ("VispecDraftModel", "MSDDraftModel")
+OTHERS = frozenset((*VLLMS, *FOR_VLLMS, *NEMOS, *SEEING))
 OTHER_PARTS = frozenset({"enorm", "hnorm", "input_norm1", "img_adaptor", "imadpt"})
 SGLANG = "LlamaForCausalLMEagle"
 PLACEHOLDER = "all zeros: SGLang's fusion always has a bias, which would be random if the file had none"

@@ -11,9 +11,10 @@ from typing import Any
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence, weigh
-from spec_convert.example import Example, Sizes
+from spec_convert.example import Example, Sizes, shapes_of
 from spec_convert.formats import Described, Draft, Format, Layout, Request, Unconverted
 from spec_convert.plugins.families import llama
+from spec_convert.tensor_map import TensorMap, keep
 
 # Parts of names that only heads inside a target have: whoever knows those decides.
 INSIDE_A_TARGET = ("mtp", "mtp_layers", "mtp_block", "eh_proj")
@@ -42,9 +43,8 @@ class Signs:
         said |= {f"a matrix `{name}` as wide as high": _is_square(checkpoint.shape(name)) for name in self.square}
         said |= {f"tensors of `{part}`": part in checkpoint.parts for part in self.parts}
         if self.without:
-            said[f"none of {', '.join(f'`{part}`' for part in self.without)}"] = checkpoint.parts.isdisjoint(
-                self.without
-            )
+            names = ", ".join(f"`{part}`" for part in self.without)
+            said[f"no tensors of {names}"] = checkpoint.parts.isdisjoint(self.without)
         return said | {llama.NOT_UNIFIED: not llama.is_unified(checkpoint)}
 
 
@@ -63,8 +63,8 @@ class Recognised:
     because: str
     instead: str
     served: bool = False
-    config: Mapping[str, Any]  # of a tiny checkpoint, and the shapes of its tensors in the names of `Sizes`
-    shapes: Mapping[str, str]
+    config: Mapping[str, Any]  # of a tiny checkpoint; text that names a field of `Sizes` is that size
+    shapes: Mapping[str, str]  # its tensors, with shape laws in these names
     file: str = "model.safetensors"
 
     def format(self, story: str) -> Format:
@@ -97,17 +97,10 @@ def never(draft: Draft) -> Described:
 
 
 def _example(layout: Recognised, sizes: Sizes) -> Example:
+    rows = TensorMap(*(keep(name, shape=law) for name, law in layout.shapes.items()))
     known = vars(sizes)
-    shapes = {name: tuple(_size(term, known) for term in law.split()) for name, law in layout.shapes.items()}
     config = {key: known.get(value, value) if isinstance(value, str) else value for key, value in layout.config.items()}
-    return Example(config=config, shapes=shapes, file=layout.file)
-
-
-def _size(term: str, known: Mapping[str, int]) -> int:
-    size = 1
-    for factor in term.split("*"):
-        size *= int(factor) if factor.isdigit() else known[factor]
-    return size
+    return Example(config=config, shapes=shapes_of(rows, sizes), file=layout.file)
 
 
 def vllm(method: str, **more: Any) -> str:
