@@ -30,8 +30,9 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     bias, about_bias = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR)
     norms, about_norms = eagle1.layernorm_rows(eagle1.LAYERNORMS, request)
+    findings = (*about_bias, *about_norms, *eagle1.token_lists(checkpoint))
     rows = TensorMap(eagle1.BODY, eagle1.NO_EXTRA_NORMS, norms, bias, eagle1.qkv_bias_rows(checkpoint))
-    return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=(*about_bias, *about_norms))
+    return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=findings)
 
 
 def describe(draft: Draft) -> Described:

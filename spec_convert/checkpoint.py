@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.bytes import read_tensor
@@ -29,6 +30,11 @@ class Checkpoint:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
+
+    @cached_property
+    def parts(self) -> frozenset[str]:
+        """Every part of a tensor's name between two dots: `fc`, `layers`, `0`, `weight`, …"""
+        return frozenset(part for name in self.tensors for part in name.split("."))
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         tensor = self.tensors.get(name)

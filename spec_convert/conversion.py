@@ -136,7 +136,12 @@ def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def choose_verifier(detection: Detection, given: str | Path | None) -> Verifier:
-    """The verifier that was given, else the one that a unified directory names itself."""
+    """The verifier that was given, else the one that a unified directory names itself.
+
+    Raises Refused for a draft that would not be converted whatever its verifier is.
+    """
+    if detection.winner.unconverted is not None:
+        make_plan(detection, Request()).require_clean()
     if given is not None:
         source = detection.checkpoint.source
         if os.path.exists(given) and os.path.exists(source) and os.path.samefile(given, source):

@@ -57,7 +57,8 @@ class Detection:
 
     @property
     def features(self) -> Mapping[str, Any]:
-        return self.winner.features(self.checkpoint)
+        seen, unconverted = self.winner.features(self.checkpoint), self.winner.unconverted
+        return seen if unconverted is None else {**seen, **unconverted.features(self.checkpoint)}
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `detect --json`."""
@@ -90,7 +91,7 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     if forced is not None:
         asked = {forced: ask(known[forced], known.provider(forced), checkpoint)}
         return _detection(checkpoint, forced, asked, known)
-    asked = {name: ask(fmt, known.provider(name), checkpoint) for name, fmt in known.formats.items()}
+    asked = ask_all(checkpoint, known)
     ranked = sorted(asked, key=lambda name: (-asked[name].confidence, name))
     if not ranked or not asked[ranked[0]].confidence:
         raise Refused([_unknown(checkpoint, asked, known), *_silent(checkpoint, asked, known)])
@@ -99,6 +100,15 @@ def recognise(checkpoint: Checkpoint, *, among: Registry | None = None, forced: 
     if len(rivals) > 1:
         raise Refused([_contested(checkpoint, rivals, known), *_silent(checkpoint, asked, known)])
     return _detection(checkpoint, winner, asked, known)
+
+
+def ask_all(checkpoint: Checkpoint, known: Registry) -> dict[str, Evidence]:
+    """What every format says. A claim of one that only recognises does not count beside one that converts."""
+    asked = {name: ask(fmt, known.provider(name), checkpoint) for name, fmt in known.formats.items()}
+    converts = {name for name in asked if known[name].unconverted is None}
+    if not any(asked[name].confidence for name in converts):
+        return asked
+    return {name: said for name, said in asked.items() if name in converts or not said.confidence}
 
 
 def ask(fmt: Format, provider: str, checkpoint: Checkpoint) -> Evidence:
@@ -160,7 +170,8 @@ def _unknown(checkpoint: Checkpoint, asked: Mapping[str, Evidence], known: Regis
     seen = f"architecture {checkpoint.architecture or 'not given'}, tensors {shown}"
     if not asked:
         return found("unknown-format", where=checkpoint.source, message=f"no format is installed; seen: {seen}")
-    nearest = max(asked, key=lambda name: (asked[name].nearness, name))
+    convert = [name for name in asked if known[name].unconverted is None] or list(asked)
+    nearest = max(convert, key=lambda name: (asked[name].nearness, name))
     why = "; ".join(asked[nearest].against) or "nothing speaks for it"
     return found(
         "unknown-format", where=checkpoint.source,

@@ -18,7 +18,7 @@ import click
 from spec_convert.cli import cli
 from spec_convert.cli.convert import convert
 from spec_convert.cli.export import Target
-from spec_convert.cli.formats import STAYS, story, table_lines
+from spec_convert.cli.formats import becomes, story, table_lines
 from spec_convert.formats import Format
 from spec_convert.hookspecs import GROUP
 from spec_convert.registry import Registry
@@ -66,7 +66,7 @@ def formats() -> str:
     )
     rows = [f"| [`{f.name}`](#{f.name}) | {f.title} | {_becomes(f)} | {_written_for(f)} |" for f in known]
     listing = "\n".join(["| name | what | becomes | written by `export --to` |", "|---|---|---|---|", *rows])
-    first: dict[int, str] = {}  # dialects share tables: each is printed once
+    first: dict[object, str] = {}  # dialects share tables, and files of several formats a story: each is printed once
     return _page("Formats", intro, listing, *(_format(fmt, first) for fmt in known))
 
 
@@ -136,20 +136,27 @@ def _area(area: ModuleType) -> str:
     return "\n\n".join([f"## {_name(area)}", f"{about[0].upper()}{about[1:]}.", *entries])
 
 
-def _format(fmt: Format, first: dict[int, str]) -> str:
-    facts = [f"{fmt.title}: becomes {_becomes(fmt)}. {fmt.reference}", story(fmt)]
+def _format(fmt: Format, first: dict[object, str]) -> str:
+    facts = [f"{fmt.title}: {'' if fmt.unconverted else 'becomes '}{_becomes(fmt)}. {fmt.reference}"]
+    if shown := first.get(told := story(fmt)):
+        facts.append(f"Its story is that of [`{shown}`](#{shown}).")
+    else:
+        first[told] = fmt.name
+        facts.append(told)
+    if fmt.unconverted:
+        facts.append(f"Why: {plain(fmt.unconverted.because)}.\n\nInstead: {plain(fmt.unconverted.instead)}.")
     if flags := list(_options(fmt)):
         facts.append(f"Heeds {', '.join(flags)}.")
     if shown := first.get(id(fmt.tables)):
         facts.append(f"Its tables are those of [`{shown}`](#{shown}).")
-    else:
+    elif fmt.tables:
         first[id(fmt.tables)] = fmt.name
         facts.append("```text\n{}\n```".format("\n".join(table_lines(fmt)).strip("\n")))
     return "\n\n".join([f"## {fmt.name}", *facts])
 
 
 def _becomes(fmt: Format) -> str:
-    return f"`{fmt.produces}`" if fmt.produces else STAYS
+    return f"`{fmt.produces}`" if fmt.produces else becomes(fmt)
 
 
 def _written_for(fmt: Format) -> str:

@@ -11,6 +11,7 @@ from spec_convert.evidence import Evidence
 from spec_convert.example import Example, Sizes
 from spec_convert.findings import Finding
 from spec_convert.mapping import Mapped
+from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap
 from spec_convert.verifier import Verifier
@@ -127,6 +128,32 @@ class UnifiedType:
     trial: Callable[[Any, Mapping[str, torch.Tensor], torch.Generator], torch.Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unconverted:
+    """Why a layout that is recognised is not converted, and what to type instead (SOURCE stands for the checkpoint).
+
+    ``served``: a server computes it as it lies. Otherwise none does, or not from a unified directory.
+    """
+
+    because: str
+    instead: str
+    served: bool = False
+
+    def finding(self, checkpoint: Checkpoint) -> Finding:
+        """The error with which such a checkpoint is refused."""
+        where, message, hint = checkpoint.source, self.because, self.hint(checkpoint)
+        if self.served:
+            return found("served-as-it-lies", where=where, message=message, hint=hint)
+        return found("not-converted", where=where, message=message, hint=hint)
+
+    def hint(self, checkpoint: Checkpoint) -> str:
+        return self.instead.replace("SOURCE", checkpoint.source)
+
+    def features(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What `detect` shows of it."""
+        return {"converted": False, "because": self.because, "instead": self.hint(checkpoint)}
+
+
 def never(checkpoint: Checkpoint) -> bool:
     return False
 
@@ -146,6 +173,9 @@ class Format:
 
     ``own_type`` describes what it ``produces`` when that is no type of `spec_convert.unified`. ``is_unified`` says of a
     checkpoint of this format that servers read it as it lies, so that nothing about it may be left to be completed.
+    ``unconverted`` says why there is nothing that the checkpoint is converted to; ``layout`` must then refuse with it.
+    Such a format leaves a checkpoint to every format that converts it.
+    ``story`` is what `spec-convert formats NAME` tells; without one, the docstring of the module that recognises.
     ``example`` makes a tiny checkpoint in these sizes: what `spec_convert.testing` proves the format with.
     """
 
@@ -162,4 +192,6 @@ class Format:
     exports: tuple[Export, ...] = ()
     own_type: UnifiedType | None = None
     is_unified: Callable[[Checkpoint], bool] = never
+    unconverted: Unconverted | None = None
+    story: str = ""
     example: Callable[[Sizes], Example] | None = None

@@ -15,8 +15,10 @@ from spec_convert.containers.strict_json import MAX_LENGTH, parse_object
 from spec_convert.sources import locate
 from spec_convert.tensor import Files, Tensor
 
-# What data parallelism and torch.compile put before every name.
-WRAPPERS = ("module.", "_orig_mod.")
+# What data parallelism, torch.compile and trainers that hold the draft beside its verifier put before every name.
+WRAPPERS = ("module.", "_orig_mod.", "draft_model.")
+# Part of the names of a whole language model, which has no fusion; of a draft's only when it was saved from a wrapper.
+MODEL, FUSION = "model.", "model.fc.weight"
 
 
 def open_checkpoint(source: str | Path, *, revision: str | None = None) -> Checkpoint:
@@ -77,6 +79,11 @@ def _small(files: Files, sizes: Mapping[str, int], name: str, rule: str) -> byte
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Keyed without the prefixes that all names share; the tensors keep the names that the file gives them."""
     names = list(tensors)
-    while prefix := next((p for p in WRAPPERS if names and all(n.startswith(p) and n != p for n in names)), None):
+    while prefix := _shared_prefix(names):
         names = [name.removeprefix(prefix) for name in names]
     return dict(zip(names, tensors.values(), strict=True))
+
+
+def _shared_prefix(names: list[str]) -> str | None:
+    prefixes = (*WRAPPERS, MODEL) if FUSION in names else WRAPPERS
+    return next((p for p in prefixes if names and all(n.startswith(p) and n != p for n in names)), None)

@@ -13,6 +13,7 @@ from spec_convert.findings import Finding, errors
 from spec_convert.formats import ALWAYS_HEEDED, Draft, Request
 from spec_convert.mapping import Mapped, Step, apply
 from spec_convert.operations import COPY, Cast, Header
+from spec_convert.quantisation import quantised
 from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor import BITS, FLOATS, Tensor
@@ -97,6 +98,9 @@ def make_plan(detection: Detection, request: Request) -> Plan:
     checkpoint, fmt = detection.checkpoint, detection.winner
     layout = fmt.layout(checkpoint, request)
     mapped = apply(layout.table, checkpoint.tensors, layout.sizes)
+    if fmt.unconverted is None and (problem := quantised(checkpoint, but=mapped.dropped)):
+        seen = (*detection.findings, problem)  # what the table says of scales and packed numbers is beside the point
+        return Plan(detection=detection, request=request, steps=(), dropped={}, config=None, findings=seen)
     findings = [*detection.findings, *_ignored_flags(detection, request), *layout.findings, *mapped.findings]
     config = None
     if not errors(findings):

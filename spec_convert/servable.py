@@ -39,6 +39,7 @@ PACKAGE = "spec_convert"
 CACHE = "SPEC_CONVERT_CACHE"
 WHICH_VERIFIER = "name the model that the draft was trained for: --verifier BASE"
 NOT_THERE = ("no-such-source", "hub-not-found")  # rules
+FINAL = ("served-as-it-lies", "not-converted")  # rules of what no flag makes convertible
 A_FLAG = re.compile(r"--(?!verifier)[a-z]")
 
 
@@ -257,7 +258,8 @@ def _way_out(source: str) -> Iterator[None]:
 
 
 def _with_way_out(finding: Finding, source: str) -> Finding:
-    if finding.level is not Level.ERROR or not A_FLAG.search(f"{finding.hint} {RULES[finding.rule].do}"):
+    words = f"{finding.hint} {RULES[finding.rule].do}"
+    if finding.level is not Level.ERROR or finding.rule in FINAL or not A_FLAG.search(words):
         return finding
     first = f"`spec-convert convert {source} OUTPUT --verifier BASE` takes such flags: run it, then give OUTPUT here"
     return replace(finding, hint=f"{finding.hint}. {first}" if finding.hint else f"{RULES[finding.rule].do}. {first}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from spec_convert.errors import SpecConvertError
 from spec_convert.findings import Finding, errors
-from spec_convert.formats import Described, Export, Format, Layout, Native, Request, UnifiedType
+from spec_convert.formats import Described, Export, Format, Layout, Native, Request, Unconverted, UnifiedType
 from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap
@@ -76,6 +76,8 @@ def require_format(given: object) -> Format:
         _require_function(given.example, f"example of format `{name}`")
     if unknown := sorted(map(str, given.flags - Request.__dataclass_fields__.keys())):
         raise ValueError(f"format `{name}` heeds the flag `{unknown[0]}`, which is no field of Request")
+    if given.unconverted is not None:
+        _require(given.unconverted, Unconverted, f"unconverted of format `{name}`")
     if given.own_type is not None:
         _require_own_type(given.own_type, given)
     return given

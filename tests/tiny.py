@@ -20,7 +20,8 @@ from spec_convert.documentation import ours
 from spec_convert.errors import Refused
 from spec_convert.findings import Finding
 
-BUILT_IN = sorted(ours().formats)
+BUILT_IN = sorted(name for name, fmt in ours().formats.items() if fmt.unconverted is None)
+RECOGNISED = sorted(ours().formats.keys() - BUILT_IN)
 
 
 @dataclass

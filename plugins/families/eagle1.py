@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from spec_convert.checkpoint import Checkpoint
+from spec_convert.containers.choose import is_token_list
 from spec_convert.envelope import envelope
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
@@ -37,6 +38,7 @@ BORROWED = TensorMap(
         "EAGLE-1 borrows the verifier's head and has no place for one of its own: if this is only a copy of the "
         "verifier's, take it out of the file"
     )),
+    drop("token_id_remap", because="FR-Spec's list of frequent tokens: servers score the whole vocabulary instead"),
     llama.ROTARY,
 )
 FIRST_LAYER = llama.attention("hidden") + llama.MLP + llama.norms("post_attention_layernorm")
@@ -64,6 +66,17 @@ LAYERNORMS = TensorMap(
 # fmt: on
 
 BIAS_TENSOR = "fc.bias"
+# Other functions, some of them under EAGLE-1's very names: classes of vLLM's own, and whose models they are for; NeMo
+# Automodel's; those that see images.
+VLLMS = (
+    "EagleCohereForCausalLM", "EagleMiniCPMForCausalLM", "EagleMistralForCausalLM", "EagleMistralLarge3ForCausalLM",
+    "EagleLlama4ForCausalLM", "EagleDeepSeekMTPModel", "EagleDeepseekV3ForCausalLM",
+)  # fmt: skip
+FOR_VLLMS = ("CohereForCausalLM", "Cohere2ForCausalLM", "Llama4ForCausalLM")
+NEMOS = ("LlamaEagleDraftModel",)
+SEEING = ("VispecDraftModel", "MSDDraftModel")
+OTHERS = frozenset((*VLLMS, *FOR_VLLMS, *NEMOS, *SEEING))
+OTHER_PARTS = frozenset({"enorm", "hnorm", "input_norm1", "img_adaptor", "imadpt"})
 SGLANG = "LlamaForCausalLMEagle"
 PLACEHOLDER = "all zeros: SGLang's fusion always has a bias, which would be random if the file had none"
 LAYERNORM_TENSORS = (
@@ -92,6 +105,9 @@ def looks_like_eagle1(checkpoint: Checkpoint) -> dict[str, bool]:
             fc is not None and query is not None and len(query) == 2 and query[1] == fc[0]
         ),
         "no EAGLE-3 norm on the state (`hidden_norm`)": not any(n.endswith("hidden_norm.weight") for n in checkpoint),
+        "an architecture that is not known for another function": checkpoint.architecture not in OTHERS,
+        "no norm before the fusion but EAGLE's own, and nothing for images": OTHER_PARTS.isdisjoint(checkpoint.parts),
+        "no config nested under `model`, as vLLM's first engine had it": not isinstance(checkpoint.get("model"), dict),
         NOT_UNIFIED: not is_unified(checkpoint),
     }
 
@@ -130,7 +146,17 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     if request.layernorms:
         findings.append(no_layernorms_to_keep())
     rows = TensorMap(BODY, extra_norm_rows(checkpoint), bias, qkv_bias_rows(checkpoint))
+    findings += token_lists(checkpoint)
     return Layout(table=rows, sizes=llama.sizes(Facts.of(checkpoint)), findings=tuple(findings))
+
+
+def token_lists(checkpoint: Checkpoint) -> list[Finding]:
+    """A note on each of FR-Spec's lists beside the weights: files, or tensors."""
+    tensors = (name for name in ("token_id_remap", "token_map") if name in checkpoint)
+    return [
+        found("token-map-left-out", where=name, message="a list of frequent tokens, which no unified EAGLE-1 has")
+        for name in (*filter(is_token_list, checkpoint.files.sizes()), *tensors)
+    ]
 
 
 def qkv_bias_rows(checkpoint: Checkpoint) -> TensorMap:
@@ -139,11 +165,16 @@ def qkv_bias_rows(checkpoint: Checkpoint) -> TensorMap:
 
 def extra_norm_rows(checkpoint: Checkpoint) -> TensorMap:
     """The rows for norms that EAGLE-1 does not have: refused, except for a placeholder that holds nothing but ones."""
-    norm = checkpoint.tensors.get(FIRST_NORM)
+    return DUMMY_NORM if all_ones(checkpoint, FIRST_NORM) else NO_EXTRA_NORMS
+
+
+def all_ones(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether there is such a norm, and it holds nothing but ones."""
+    norm = checkpoint.tensors.get(name)
     if norm is None or norm.dtype not in FLOATS or norm.nbytes > LONGEST:
-        return NO_EXTRA_NORMS
+        return False
     one = 0x3F80 if norm.dtype == "BF16" else 1  # bfloat16 is read as the 16 bits that it is made of
-    return DUMMY_NORM if (checkpoint.read(FIRST_NORM) == one).all() else NO_EXTRA_NORMS
+    return bool((checkpoint.read(name) == one).all())
 
 
 def layernorm_rows(norms: TensorMap, request: Request) -> tuple[TensorMap, list[Finding]]:

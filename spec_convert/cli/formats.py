@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from spec_convert.tensor_map import Row
 
 STAYS = "what it is"
+AS_IT_LIES = "not converted: served as it lies"
+NOTHING = "not converted"
 TENSORS = "tensors"  # the title of a table that has none
 
 
@@ -34,18 +36,27 @@ def formats(name: str | None, as_json: bool) -> Exit:
     if as_json:
         show_json([_summary(fmt, known.provider(fmt.name)) for fmt in known.formats.values()])
         return Exit.CLEAN
-    rows = [(fmt.name, fmt.produces or STAYS, known.provider(fmt.name), fmt.title) for fmt in known.formats.values()]
+    rows = [(fmt.name, becomes(fmt), known.provider(fmt.name), fmt.title) for fmt in known.formats.values()]
     show_table(("format", "becomes", "from", "what"), sorted(rows))
     return Exit.CLEAN
 
 
+def becomes(fmt: Format) -> str:
+    """What a checkpoint of this format is turned into, or that it is not."""
+    if fmt.unconverted is not None:
+        return AS_IT_LIES if fmt.unconverted.served else NOTHING
+    return fmt.produces or STAYS
+
+
 def _summary(fmt: Format, provider: str) -> dict[str, Any]:
+    why_not = fmt.unconverted
     return {
         "name": fmt.name,
         "title": fmt.title,
         "produces": fmt.produces,
         "reference": fmt.reference,
         "provider": provider,
+        "unconverted": {"because": why_not.because, "instead": why_not.instead} if why_not else None,
     }
 
 
@@ -61,7 +72,9 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def story(fmt: Format) -> str:
-    """What the module that recognises the format says: `describe` is often another one's, and `partial` is no story."""
+    """What the format tells of itself, or the module that recognises it: `describe` is often another one's."""
+    if fmt.story:
+        return fmt.story.strip()
     asked: Any = fmt.recognise
     while isinstance(asked, partial):
         asked = asked.func
@@ -81,7 +94,10 @@ def _show_one(fmt: Format, provider: str, as_json: bool) -> None:
         tables = {title or TENSORS: [_row(row) for row in table] for title, table in fmt.tables.items()}
         show_json(_summary(fmt, provider) | {"story": story(fmt), "tables": tables})
         return
-    show(f"{fmt.name}: {fmt.title}\nbecomes {fmt.produces or STAYS}, from {provider}\n{fmt.reference}\n\n{story(fmt)}")
+    outcome = becomes(fmt) if fmt.unconverted else f"becomes {becomes(fmt)}"
+    show(f"{fmt.name}: {fmt.title}\n{outcome}, from {provider}\n{fmt.reference}\n\n{story(fmt)}")
+    if fmt.unconverted:
+        show(f"\nwhy: {fmt.unconverted.because}\ninstead: {fmt.unconverted.instead}")
     show("\n".join(table_lines(fmt)))
 
 

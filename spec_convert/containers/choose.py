@@ -32,12 +32,17 @@ LEFTOVERS = (
     "eagle_meta.pt", "eagle3_meta.pt", "token_freq.pt", "*.distcp",
 )  # fmt: skip
 
+TOKEN_LIST = re.compile(r"freq_\d+\.pt")  # FR-Spec's lists of frequent tokens, as SGLang takes them
 
 _LEFTOVER = re.compile("|".join(map(translate, LEFTOVERS)))
 
 
 def is_leftover(name: str) -> bool:
     return _LEFTOVER.match(name) is not None
+
+
+def is_token_list(name: str) -> bool:
+    return TOKEN_LIST.fullmatch(name) is not None
 
 
 def choose_weights(names: Iterable[str], *, source: str) -> str:
@@ -57,7 +62,9 @@ def choose_weights(names: Iterable[str], *, source: str) -> str:
 
 def _others(there: frozenset[str]) -> list[str]:
     return sorted(
-        name for name in there if name.endswith(SUFFIXES) and not name.startswith(".") and not is_leftover(name)
+        name
+        for name in there
+        if name.endswith(SUFFIXES) and not name.startswith(".") and not is_leftover(name) and not is_token_list(name)
     )
 
 
@@ -76,5 +83,8 @@ def _nothing(there: frozenset[str], source: str) -> Exception:
     if leftovers:
         message = f"holds no weights, only leftovers of training, which are never opened: {few(leftovers)}"
         return unreadable("no-weights", source, message, hint)
+    if gguf := [name for name in there if name.endswith(".gguf")]:
+        message = f"holds only GGUF files of llama.cpp ({few(gguf)})"
+        return unreadable("no-weights", source, message, "Take the checkpoint that they were made from.")
     message = f"holds no weight file; it holds {few(there, most=5)}" if there else "holds no files"
     return unreadable("no-weights", source, message, hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spec_convert.containers.refusal import damaged, few
+from spec_convert.containers.refusal import damaged, few, unreadable
 from spec_convert.containers.torch_objects import View
 from spec_convert.errors import Unreadable
 
@@ -12,6 +12,10 @@ SAVE = "Save the state dict alone: torch.save(model.state_dict(), FILE), or bett
 
 def find_views(value: object, *, file: str) -> dict[str, View]:
     """The tensors by name. Anything beside them is refused, because nothing here is dropped without a reason."""
+    if isinstance(value, list) and value and all(type(token) is int for token in value):
+        message = f"holds a list of {len(value)} token ids, as FR-Spec's are, and no weights"
+        hint = "Name the draft itself. SGLang takes such a list with --speculative-token-map."
+        raise unreadable("no-weights", file, message, hint)
     if not isinstance(value, dict):
         raise damaged(file, f"holds a {_kind(value)}, not a dict of tensors", SAVE)
     if not any(isinstance(item, View) for item in value.values()):

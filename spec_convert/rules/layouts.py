@@ -42,6 +42,24 @@ RULES = (
         "Report it to the plugin's author, with the traceback that SPEC_CONVERT_DEBUG=1 shows",
     ),
     error(
+        "served-as-it-lies",
+        "The layout is one that servers read as it is, and no unified type stands for it",
+        "Converted, it would be a directory that no server reads; the checkpoint itself is served already",
+        "Serve it as it lies, with the command that the hint gives",
+    ),
+    error(
+        "not-converted",
+        "The layout is recognised, and there is nothing that it could be converted to",
+        "No unified type computes what this draft computes, and a nearest one would only look like it",
+        "Read the hint: it says what serves such a draft, or what to do instead",
+    ),
+    error(
+        "weights-quantised",
+        "The draft's weights are quantised",
+        "The unified config has no place for scales, and without them the numbers mean something else",
+        "Convert the checkpoint as it was before quantisation, or multiply its scales in",
+    ),
+    error(
         "unclaimed-tensor",
         "A tensor in the file has no place in the format",
         "Leaving it out without a word would compute another function: that is how fusion biases get lost",

@@ -47,4 +47,10 @@ RULES = (
         "Some readers ask for it; it holds nothing that d2t does not",
         "Nothing",
     ),
+    note(
+        "token-map-left-out",
+        "The draft comes with a list of frequent tokens, FR-Spec's way to a smaller head",
+        "Servers of unified EAGLE-1 have no such map and score the whole vocabulary: slower, accepted no less often",
+        "Nothing",
+    ),
 )

@@ -35,6 +35,12 @@ RULES = (
         "Every row scores another token than the one it is mapped to, so nearly every proposal is rejected",
         "Cut it again from the verifier's head: lm_head[d2t + arange(len(d2t))]",
     ),
+    warning(
+        "head-not-compared",
+        "The file holds a head where the draft borrows the verifier's, and the two were not compared",
+        "It is left out as the copy that its converters make; if it were another one, the draft would score otherwise",
+        "Give --verifier as a folder that holds its weights: then the two are compared",
+    ),
     note(
         "embedding-is-the-verifiers",
         "The draft's embedding is a copy of the verifier's",

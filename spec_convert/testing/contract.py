@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from spec_convert.testing.conversions import Conversions
 from spec_convert.testing.damage import Damage
-from spec_convert.testing.descriptions import Descriptions
+from spec_convert.testing.descriptions import Descriptions, Recognition, Refusals
 
 
 class FormatContract(Descriptions, Conversions, Damage):
     """The contract of the format ``format``, which must be installed and have an `example`."""
+
+
+class RecognitionContract(Recognition, Refusals):
+    """The contract of a format that is recognised and not converted (`unconverted`)."""

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from spec_convert.checkpoint import Checkpoint
-from spec_convert.detection import ask, recognise
+from spec_convert.conversion import convert
+from spec_convert.detection import ask, ask_all, recognise
+from spec_convert.errors import Refused
 from spec_convert.evidence import Evidence
 from spec_convert.example import Example
+from spec_convert.findings import errors
 from spec_convert.open import open_checkpoint
 from spec_convert.registry import registry
 from spec_convert.tensor_map import Row, TensorMap
@@ -17,8 +20,8 @@ from spec_convert.testing.bench import Bench, bad, what
 from spec_convert.testing.tiny import example_of, write_example
 
 
-class Descriptions:
-    """Of `FormatContract`: what is asked of the checkpoint as it is."""
+class Recognition:
+    """Of both contracts: the example is found, by its own format and by no other."""
 
     format: str
 
@@ -38,31 +41,11 @@ class Descriptions:
                 f"the example does not change with `sizes.{size}`: write no number where a size is meant"
             )
 
-    def test_its_tables_are_tables(self) -> None:
-        fmt = registry()[self.format]
-        assert fmt.tables, "`tables` is empty: list every table that `layout` chooses from, for `spec-convert formats`"
-        for name, table in fmt.tables.items():
-            assert isinstance(table, TensorMap), f"`tables[{name!r}]` is no TensorMap"
-
-    def test_every_row_that_must_occur_claims_a_tensor(self, tmp_path: Path) -> None:
-        """In a checkpoint of one layer, or in one of two."""
-        dead: set[Row] | None = None
-        for layers in (1, 2):
-            bench = Bench(self.format, tmp_path / str(layers), layers=layers)
-            plan = bench.plan()
-            unclaimed = _unclaimed(bench.layout(plan).table, list(plan.detection.checkpoint))
-            dead = unclaimed if dead is None else dead & unclaimed
-        shown = ", ".join(sorted(row.text for row in dead or ()))
-        assert not shown, (
-            f"rows that no tensor of the example fits: {shown}; correct their spelling, add such tensors to the "
-            "example, or say `optional=True`"
-        )
-
     def test_it_is_taken_for_this_format_and_for_no_other(self, tmp_path: Path) -> None:
         bench = Bench(self.format, tmp_path)
         checkpoint = open_checkpoint(bench.write())
-        asked = {name: _said(name, checkpoint) for name in sorted(registry().formats)}
-        ours = asked[self.format]
+        asked = ask_all(checkpoint, registry())
+        ours = _said(self.format, checkpoint)
         assert ours.confidence, f"`recognise` does not take the example: it fails on {'; '.join(ours.against)}"
         rivals = [name for name, said in asked.items() if name != self.format and said.confidence >= ours.confidence]
         assert not rivals, (
@@ -71,9 +54,11 @@ class Descriptions:
         )
 
     def test_it_leaves_the_example_of_every_other_format_to_its_owner(self, tmp_path: Path) -> None:
-        """An owner that cannot look at its own example is that plugin's fault."""
+        """An owner that cannot look at its own example is that plugin's fault; one that only recognises may lose it."""
         known = registry()
-        for name in sorted(name for name, fmt in known.formats.items() if fmt.example and name != self.format):
+        converts = known[self.format].unconverted is None
+        others = {name: fmt for name, fmt in known.formats.items() if fmt.example and name != self.format}
+        for name in sorted(name for name, fmt in others.items() if not (converts and fmt.unconverted)):
             checkpoint = open_checkpoint(write_example(example_of(name), tmp_path / name))
             ours, owner = _said(self.format, checkpoint), _said(name, checkpoint)
             assert not ours.failure, (
@@ -110,6 +95,30 @@ class Descriptions:
         except (TypeError, ValueError) as reason:
             raise AssertionError(f"`features` must be plain data for `detect --json`: {reason}") from reason
 
+
+class Descriptions(Recognition):
+    """Of `FormatContract`: what is asked of the checkpoint as it is."""
+
+    def test_its_tables_are_tables(self) -> None:
+        fmt = registry()[self.format]
+        assert fmt.tables, "`tables` is empty: list every table that `layout` chooses from, for `spec-convert formats`"
+        for name, table in fmt.tables.items():
+            assert isinstance(table, TensorMap), f"`tables[{name!r}]` is no TensorMap"
+
+    def test_every_row_that_must_occur_claims_a_tensor(self, tmp_path: Path) -> None:
+        """In a checkpoint of one layer, or in one of two."""
+        dead: set[Row] | None = None
+        for layers in (1, 2):
+            bench = Bench(self.format, tmp_path / str(layers), layers=layers)
+            plan = bench.plan()
+            unclaimed = _unclaimed(bench.layout(plan).table, list(plan.detection.checkpoint))
+            dead = unclaimed if dead is None else dead & unclaimed
+        shown = ", ".join(sorted(row.text for row in dead or ()))
+        assert not shown, (
+            f"rows that no tensor of the example fits: {shown}; correct their spelling, add such tensors to the "
+            "example, or say `optional=True`"
+        )
+
     def test_its_plan_is_clean(self, tmp_path: Path) -> None:
         plan = Bench(self.format, tmp_path).plan()
         assert not bad(plan.findings), f"the example must convert without a word: {bad(plan.findings)}"
@@ -123,6 +132,37 @@ class Descriptions:
         for order in (sorted(bench.example.shapes), sorted(bench.example.shapes, reverse=True)):
             plan = bench.plan(_ordered(bench.example, order))
             assert what(plan) == usual, "the plan depends on the order of the tensors in the file"
+
+
+class Refusals:
+    """Of `RecognitionContract`: what is asked of a checkpoint that is not converted."""
+
+    format: str
+
+    def test_it_is_refused_with_a_reason_and_what_to_do(self, tmp_path: Path) -> None:
+        bench = Bench(self.format, tmp_path)
+        assert bench.fmt.unconverted is not None, f"`{self.format}` is converted: its contract is `FormatContract`"
+        plan, findings = bench.look(bench.example)
+        assert plan is None or errors(findings), "`unconverted` is given, and yet it is converted"
+        assert all(finding.message and finding.hint for finding in errors(findings)), "a refusal without a hint"
+
+    def test_what_detection_shows_says_so_too(self, tmp_path: Path) -> None:
+        features = recognise(_opened(Bench(self.format, tmp_path))).features
+        assert features["converted"] is False
+        assert features["because"]
+        assert features["instead"]
+
+    def test_it_is_refused_before_a_verifier_is_asked_for(self, tmp_path: Path) -> None:
+        bench = Bench(self.format, tmp_path)
+        try:
+            convert(bench.write(), tmp_path / "unified")
+        except Refused:
+            return
+        raise AssertionError("it was converted")
+
+
+def _opened(bench: Bench) -> Checkpoint:
+    return open_checkpoint(bench.write())
 
 
 def _said(name: str, checkpoint: Checkpoint) -> Evidence:

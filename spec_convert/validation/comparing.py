@@ -150,6 +150,19 @@ def _of_verifier(verifier: Verifier, name: str) -> Table | None:
     return _table(verifier.files, tensor)
 
 
+def is_the_verifiers(files: Files, head: Tensor, verifier: Verifier) -> bool | None:
+    """Whether this head is a copy of the verifier's. None: it has none here to compare with."""
+    if verifier.files.revision is not None:
+        return None  # a head of the Hub is a gigabyte
+    try:
+        ours, theirs = _table(files, head), _of_verifier(verifier, HEAD)
+    except Unreadable:
+        return None
+    if ours is None or theirs is None or ours.tensor.shape != theirs.tensor.shape:
+        return False if theirs is not None else None
+    return all(same.all() for same in _alike(ours, theirs))
+
+
 def _embeddings(ours: Table, theirs: Table) -> Iterator[Finding]:
     """Whether the draft's embedding is a copy. Drafts of another width have one of their own, as they must."""
     import numpy as np

@@ -145,7 +145,9 @@ def test_a_tensor_that_the_index_does_not_name_is_refused(weights: Any, tmp_path
     assert "does not name: b, c, d and 1 more" in refusal(index(tmp_path, {"a": "one.safetensors"})).message
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "draft_model.", "module.model."]
+)
 def test_a_prefix_that_all_names_share_is_left_out_of_the_keys(prefix: str, weights: Any) -> None:
     checkpoint = open_checkpoint(weights("model.safetensors", f"{prefix}fc.weight", f"{prefix}fc.bias"))
     assert set(checkpoint) == {"fc.weight", "fc.bias"}
@@ -357,3 +359,30 @@ def test_a_prefix_repeated_a_hundred_times_is_only_a_long_name(weights: Any) -> 
 def test_a_name_longer_than_any_real_one_is_refused(weights: Any, refusal: Any) -> None:
     refused = refusal(weights("model.safetensors", "module." * 200))
     assert "a name of 1400 letters, 'module.module." in refused.message
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\n"
+NO_WEIGHTS = {
+    "GGUF": ("draft.gguf", b"GGUF\x03\x00\x00\x00", "no-weights", "holds only GGUF files of llama.cpp (draft.gguf)"),
+    "GGUF, misnamed": ("model.safetensors", b"GGUF\x03\x00\x00\x00", "unreadable-container", "is a GGUF file"),
+    "a pointer": ("model.safetensors", LFS, "git-lfs-pointer", "git-lfs pointer"),
+    "a pointer to a pickle": ("pytorch_model.bin", LFS, "git-lfs-pointer", "git-lfs pointer"),
+    "shards of FSDP": ("__0_0.distcp", b"x", "no-weights", "distributed shards"),
+}
+
+
+@pytest.mark.parametrize("what", NO_WEIGHTS)
+def test_what_holds_no_weights_here_says_what_it_is_and_what_to_do(what: str, tmp_path: Path, refusal: Any) -> None:
+    name, content, rule, says = NO_WEIGHTS[what]
+    (tmp_path / name).write_bytes(content)
+    refused = refusal(tmp_path)
+    assert refused.finding.rule == rule
+    assert says in refused.message
+    assert refused.hint
+    assert refusal(tmp_path / name).hint
+
+
+def test_the_pointers_of_a_sharded_clone_are_told_as_what_they_are(tmp_path: Path, refusal: Any) -> None:
+    (tmp_path / "one.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 12\n")
+    refused = refusal(index(tmp_path, {"a": "one.safetensors"}))
+    assert (refused.finding.rule, refused.hint) == ("git-lfs-pointer", "Run: git lfs pull")

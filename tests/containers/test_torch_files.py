@@ -93,7 +93,7 @@ def test_a_state_dict_under_a_well_known_key_is_unwrapped(key: str, container: s
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ([1, 2, 3], "holds a list"),
+        (["fc.weight", "norm.weight"], "holds a list"),
         ({}, "empty dict"),
         ({"epoch": 3}, "holds no tensors; its keys: epoch"),
         ({"state_dict": {}}, "holds no tensors"),

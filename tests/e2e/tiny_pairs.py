@@ -70,6 +70,12 @@ def eagle(tensors: Mapping[str, Tensor], **config: Any) -> Case:
     return Case(config=SIZES.llama(rms_norm_eps=EPSILON, rope_theta=500000.0) | config, tensors=tensors)
 
 
+def vllm_v0(tensors: Mapping[str, Tensor], **config: Any) -> Case:
+    """The same for vLLM's first engine, with the copy of the verifier's head that it wanted."""
+    head = random({"lm_head.weight": (VOCABULARY, SIZES.hidden)})
+    return Case(config={"model_type": "eagle", "model": eagle({}).config, **config}, tensors={**tensors, **head})
+
+
 def old_library(tensors: Mapping[str, Tensor], **config: Any) -> Case:
     """The `eagle` type of speculators 0.6 and before."""
     layer = SIZES.llama(rms_norm_eps=EPSILON, rope_theta=500000.0)
@@ -121,6 +127,9 @@ CASES = {
     "eagle, query, key and value biases": replace(
         eagle(EAGLE | SIZES.qkv_bias("layers.0."), architectures=["Qwen2ForCausalLM"], model_type="qwen2"),
         verifier="qwen2",
+    ),
+    "eagle-vllm-v0, fusion bias": vllm_v0(
+        renamed(EAGLE, "layers.", "model.model.layers.") | FUSION_BIAS, eagle_fc_bias=True
     ),
     "hass": eagle(EAGLE | FUSION_BIAS, bias=False),
     "eagle-layernorms": eagle(

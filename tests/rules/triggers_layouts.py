@@ -58,6 +58,29 @@ def a_format_that_breaks_later(make: Make, broken: bool) -> Findings:
     return validate(make.eagle())
 
 
+@TRIGGERS.rule("served-as-it-lies")
+def a_whole_model_that_drafts(make: Make, broken: bool) -> Findings:
+    draft = make.eagle()
+    if broken:
+        names = ("embed_tokens", "layers.0.input_layernorm", "norm")
+        draft.tensors = {f"model.{name}.weight": torch.ones(16) for name in names}
+    return validate(draft)
+
+
+@TRIGGERS.rule("not-converted")
+def an_eagle_with_norms_that_no_server_has(make: Make, broken: bool) -> Findings:
+    return validate(make.eagle(architectures=["LlamaEagleDraftModel" if broken else "LlamaForCausalLM"]))
+
+
+@TRIGGERS.rule("weights-quantised")
+def a_matrix_with_a_scale(make: Make, broken: bool) -> Findings:
+    draft = make.eagle()
+    if broken:
+        draft.tensors["fc.weight"] = draft.tensors["fc.weight"].to(torch.float8_e4m3fn)
+        draft.tensors["fc.weight_scale"] = torch.ones(1)
+    return validate(draft)
+
+
 @TRIGGERS.rule("unclaimed-tensor")
 def a_tensor_that_nobody_knows(make: Make, broken: bool) -> Findings:
     draft = make.eagle()

@@ -61,3 +61,11 @@ def one_table_of_two(make: Make, broken: bool) -> Findings:
     if broken:
         del draft.tensors["t2d"]
     return validate(draft)
+
+
+@TRIGGERS.rule("token-map-left-out")
+def a_list_of_frequent_tokens_beside_the_weights(make: Make, broken: bool) -> Findings:
+    draft = make.eagle()
+    if broken:
+        torch.save([3, 1, 2], draft.write() / "freq_3.pt")
+    return validate(draft)

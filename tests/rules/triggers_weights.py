@@ -72,6 +72,14 @@ def a_head_cut_after_so_many_rows(make: Make, broken: bool) -> Findings:
     return validate(draft, verifier=draft.verifier, level="tensors")
 
 
+@TRIGGERS.rule("head-not-compared")
+def a_head_whose_verifier_is_not_given(make: Make, broken: bool) -> Findings:
+    draft: Tiny = make.eagle()
+    draft.config = {"model_type": "eagle", "model": draft.config}
+    draft.tensors["lm_head.weight"] = table_of(draft.verifier, "lm_head.weight")
+    return validate(draft, verifier=None if broken else draft.verifier)
+
+
 @TRIGGERS.rule("embedding-is-the-verifiers")
 def a_copy_that_was_kept_frozen(make: Make, broken: bool) -> Findings:
     draft: Tiny = make.eagle()
