@@ -28,7 +28,7 @@ from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap, either, keep, move, refuse
 
-FLAGS = frozenset({"norm_before_residual", "aux_layer_ids", "rope_theta"})
+FLAGS = frozenset({"norm_before_residual", "aux_layer_ids", "aux_layer_convention", "rope_theta"})
 ARCHITECTURES = {"eagle3": "Eagle3Speculator", "peagle": "PEagleSpeculator"}
 
 # fmt: off
