@@ -67,14 +67,15 @@ def as_trained(said: Facts, request: Request) -> tuple[Facts, list[Finding]]:
         ignored.append(f"rope_theta {theta:g}")
     kept = {key: value for key, value in said.values.items() if key != "rope_parameters"}
     trained = Facts(kept | {"rope_theta": BASE, "rope_scaling": read}, said.where)
-    return trained, [_not_read(said, ignored, theta)] if ignored else []
+    return trained, [_not_read(said, ignored, theta, request)] if ignored else []
 
 
-def _not_read(said: Facts, ignored: list[str], theta: float) -> Finding:
+def _not_read(said: Facts, ignored: list[str], theta: float, request: Request) -> Finding:
     return found(
         "rope-not-as-config", where=said.where,
-        message=f"says {' and '.join(ignored)}, and AngelSlim's trainer does not read it: base {BASE:g} is written",
-        hint=f"`--rope-theta {theta:g}` writes the other; measure which one is accepted more",
+        message=f"says {' and '.join(ignored)}, which AngelSlim's trainer does not read: base "
+        f"{request.rope_theta or BASE:g} is written",
+        hint=f"`--rope-theta {theta:g}` writes the other base; measure which one is accepted more",
     )  # fmt: skip
 
 

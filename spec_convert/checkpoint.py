@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spec_convert.bytes import read_tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A draft (or verifier) checkpoint, headers only."""
+    """A draft (or verifier) checkpoint, headers only. ``metadata`` is what its writer put into a safetensors header."""
 
     source: str
     files: Files
@@ -23,6 +23,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     container: str
     weight_files: tuple[str, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors

@@ -113,7 +113,7 @@ def exported_by_modelopt(checkpoint: Checkpoint) -> bool:
 
 def trained_by_torchspec(checkpoint: Checkpoint) -> bool:
     """TorchSpec's mark. Its files share SpecForge's names, but count layers otherwise and may hold a damaged head."""
-    return checkpoint.get("_torchspec_version") is not None
+    return checkpoint.get("_torchspec_version") is not None or "torchspec_version" in checkpoint.metadata
 
 
 def trained_by_angelslim(checkpoint: Checkpoint) -> bool:
