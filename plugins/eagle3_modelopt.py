@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
-from spec_convert.example import Example, Sizes
+from spec_convert.example import Example, Sizes, shapes_of
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Format, Layout, Request
@@ -106,7 +106,7 @@ def example(sizes: Sizes) -> Example:
         eagle_config={KEY: examples.output_ids(sizes), **switches},
     )
     by_frequency = examples.kept_tokens(sizes)[::-1]
-    body = examples.shapes_of(NUMBERED, sizes, aux=examples.STATES, target=sizes.hidden)
+    body = shapes_of(NUMBERED, sizes, aux=examples.STATES, target=sizes.hidden)
     shapes = (body if deep else examples.eagle3_shapes(sizes)) | examples.reduced_head(sizes)
     return Example(config=config, shapes=shapes, values={"d2t": examples.offsets(by_frequency)})
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence, weigh
-from spec_convert.example import Example, Sizes
+from spec_convert.example import Example, Sizes, shapes_of
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
@@ -86,7 +86,7 @@ def example(sizes: Sizes) -> Example:
     vocabulary = {"lm_head.weight": (sizes.vocabulary, sizes.hidden)}
     return Example(
         config=examples.transformers_config(sizes),
-        shapes=examples.shapes_of(AS_TRAINED, sizes, aux=examples.STATES, target=sizes.hidden) | vocabulary,
+        shapes=shapes_of(AS_TRAINED, sizes, aux=examples.STATES, target=sizes.hidden) | vocabulary,
         flags={"aux_layer_ids": (3, middle, sizes.verifier_layers - 2)},
     )
 
