@@ -2,7 +2,7 @@
 
 `config.json` has no rope_theta and no layer ids; both are then the authors' constants (10000 and 2, N//2, N-3), which
 the drafts were trained with, whatever the verifier uses. The residual is taken before `hidden_norm`. Checkpoints that
-spell the layer `layers.0.` under the same architecture name are `eagle3-research`: they need not be.
+spell the layer `layers.0.` under the same architecture name are `eagle3-research`, where it may be otherwise.
 """
 
 from __future__ import annotations

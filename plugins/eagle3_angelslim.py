@@ -22,12 +22,11 @@ from spec_convert.plugins.eagle3 import EAGLE3
 from spec_convert.plugins.eagle3_vllm import LLAMA as TRAINERS
 from spec_convert.plugins.families import eagle3, examples
 from spec_convert.plugins.families.aux_layers import KEY
-from spec_convert.plugins.families.rope import KINDS, rope
+from spec_convert.plugins.families.rope import DEFAULT_THETA, KINDS, rope
 from spec_convert.rules import found
 
 PUBLISHED = "LlamaForCausalLMEagle3"
 DIALECT = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="output")
-BASE = 10000.0
 READ = ("linear", "dynamic")  # the kinds of scaling of which the trainer takes the factor
 
 
@@ -63,19 +62,20 @@ def as_trained(said: Facts, request: Request) -> tuple[Facts, list[Finding]]:
         return said, []
     read = {"rope_type": kind, **asked.require({"factor": float})} if kind else None
     ignored = sorted(asked.values.keys() - {*KINDS, "factor"})
-    if theta != BASE and request.rope_theta is None:
+    if theta != DEFAULT_THETA and request.rope_theta is None:
         ignored.append(f"rope_theta {theta:g}")
     kept = {key: value for key, value in said.values.items() if key != "rope_parameters"}
-    trained = Facts(kept | {"rope_theta": BASE, "rope_scaling": read}, said.where)
+    trained = Facts(kept | {"rope_theta": DEFAULT_THETA, "rope_scaling": read}, said.where)
     return trained, [_not_read(said, ignored, theta, request)] if ignored else []
 
 
 def _not_read(said: Facts, ignored: list[str], theta: float, request: Request) -> Finding:
+    written = request.rope_theta or DEFAULT_THETA
+    other = f"`--rope-theta {theta:g}` writes the other base; measure which one is accepted more"
     return found(
         "rope-not-as-config", where=said.where,
-        message=f"says {' and '.join(ignored)}, which AngelSlim's trainer does not read: base "
-        f"{request.rope_theta or BASE:g} is written",
-        hint=f"`--rope-theta {theta:g}` writes the other base; measure which one is accepted more",
+        message=f"says {' and '.join(ignored)}, which AngelSlim's trainer does not read: base {written:g} is written",
+        hint=other if theta != written else "",
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def example(sizes: Sizes) -> Example:
         sizes,
         architectures=[TRAINERS],
         draft_vocab_size=sizes.draft_vocabulary,
-        rope_theta=BASE,
+        rope_theta=DEFAULT_THETA,
         target_model_type="hunyuan_v1_dense",
         tie_word_embeddings=True,
     )

@@ -44,10 +44,9 @@ def aux_layer_ids(
 
 def _by_default(draft: Draft, config: Facts, convention: Convention, layers: int) -> tuple[Ids | None, list[Finding]]:
     usual, counted = _default(convention, layers), draft.request.aux_layer_convention or convention
-    if counted == "either":
-        doubt = f"are not in the file, and the trainer's default {usual} was counted in both ways"
-        ways = _ways_to_count(draft, usual, layers)
-        return None, [found("aux-layer-ids", where=config.where, message=f"layer ids {doubt}", hint=ways)]
+    if counted == "either" and (ways := _ways_to_count(draft, usual, layers)):
+        message = f"layer ids are not in the file, and the trainer's default {usual} was counted in both ways"
+        return None, [found("aux-layer-ids", where=config.where, message=message, hint=ways)]
     boundary = _boundary(usual, counted)
     return _checked(draft, boundary, boundary, layers, "the convention's default")
 

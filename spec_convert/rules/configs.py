@@ -75,7 +75,7 @@ RULES = (
         "aux-layer-ids",
         "The layer ids cannot be those of the states that fc fuses, or can be read in two ways",
         "Servers take them for boundary ids, sort them and drop repeated ones: other states reach fc without an error",
-        "Give the boundary ids with --aux-layer-ids",
+        "Say with --aux-layer-convention how they are counted, or give the boundary ids with --aux-layer-ids",
     ),
     error(
         "aux-layer-ids-unknown",
@@ -87,7 +87,7 @@ RULES = (
         "aux-layer-ids-suspicious",
         "The layer ids are those of trainers that count one less",
         "In a unified directory ids count inputs of layers; ids copied from such a trainer select the state before",
-        "Measure the acceptance, or give the ids with --aux-layer-ids",
+        "Measure the acceptance, or give --aux-layer-convention output",
     ),
     note(
         "aux-layer-ids-need-verifier",

@@ -11,6 +11,8 @@ import torch
 
 from spec_convert import detect
 
+from ..conftest import SIZES
+
 Make = Callable[..., Any]
 KEY = "eagle_aux_hidden_state_layer_ids"
 IDS = {"aux_layer_ids": [3, 5, 6]}
@@ -25,12 +27,9 @@ AT_THE_ROOT = {
 def as_trained(eagle3: Make) -> Make:
     """Norms at the root, the whole vocabulary, no map."""
 
-    def make(**changes: Any) -> Any:
-        draft = eagle3(prefix="layers.0.", draft_vocab_size=..., **changes)
-        for name, root in AT_THE_ROOT.items():
-            draft.rename(name, root)
-        del draft.tensors["d2t"], draft.tensors["t2d"]
-        draft.tensors["lm_head.weight"] = torch.randn(32, 16)
+    def make(*, layers: int = 1, **changes: Any) -> Any:
+        draft = eagle3(draft_vocab_size=..., **changes)
+        draft.tensors = SIZES.research(layers)
         return draft
 
     return make

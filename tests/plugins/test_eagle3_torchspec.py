@@ -112,3 +112,9 @@ def test_the_whole_vocabulary_was_never_cut(torchspec: Make) -> None:
     draft.tensors["lm_head.weight"] = torch.ones(32, 16)
     del draft.tensors["d2t"], draft.tensors["t2d"]
     assert draft.convert(**OUTPUT).conversion.format == "eagle3-torchspec"
+
+
+def test_a_default_that_no_convention_makes_three_layers_is_refused(torchspec: Make, make_verifier: Make) -> None:
+    refused = torchspec().refusal(verifier=make_verifier("shallow", num_hidden_layers=4))["aux-layer-ids"]
+    assert "not strictly increasing" in refused.message
+    assert "`--aux-layer-ids A,B,C`" in refused.hint
