@@ -161,7 +161,7 @@ CASES = {
     "eagle3-modelopt, norm before fc, ids that count inputs": replace(
         specforge(
             EAGLE3 | random({"input_norm.weight": (3 * SIZES.hidden,)}),
-            eagle_config={"eagle_aux_hidden_state_layer_ids": [4, 6, 8], "use_last_layernorm": True},
+            eagle_config={"eagle_aux_hidden_state_layer_ids": [2, 4, 5], "use_last_layernorm": True},
         ),
         flags=("--aux-layer-convention", "boundary"),
     ),
