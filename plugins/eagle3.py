@@ -2,8 +2,7 @@
 
 `config.json` has no rope_theta and no layer ids; both are then the authors' constants (10000 and 2, N//2, N-3), which
 the drafts were trained with, whatever the verifier uses. The residual is taken before `hidden_norm`. Checkpoints that
-spell the layer `layers.0.` under the same architecture name were converted from speculators' research trainer, whose
-residual is taken after it and whose layer ids are others: nothing in the file tells, so the user must.
+spell the layer `layers.0.` under the same architecture name are `eagle3-research`, where it may be otherwise.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from spec_convert.plugins.families import eagle3, eagle3_out, examples
 from spec_convert.rules import found
 
 AUTHORS = eagle3.Dialect(norm_before_residual=False, norm_output=False, convention="boundary")
-UNKNOWN = replace(AUTHORS, norm_before_residual=None)
-RESEARCH = replace(UNKNOWN, has_default_ids=False)  # its trainer took other states than everybody else's
 
 
 def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required=eagle3.looks_like_eagle3(checkpoint)
-        | {"the architecture LlamaForCausalLM": checkpoint.architecture == "LlamaForCausalLM"},
-        supporting={"one layer called `midlayer`": eagle3.first_layer(checkpoint) == "midlayer."},
+        | {
+            "the architecture LlamaForCausalLM": checkpoint.architecture == "LlamaForCausalLM",
+            "one layer called `midlayer`": eagle3.first_layer(checkpoint) == "midlayer.",
+        }
     )
 
 
@@ -44,9 +43,7 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
 
 def describe(draft: Draft) -> Described:
     facts = Facts.of(draft.checkpoint)
-    if eagle3.first_layer(draft.checkpoint) == "midlayer.":
-        return eagle3.describe(draft, facts, facts, AUTHORS)
-    return eagle3.describe(draft, facts, facts, RESEARCH if eagle3.said_of_the_residual(draft, facts) else UNKNOWN)
+    return eagle3.describe(draft, facts, facts, AUTHORS)
 
 
 def example(sizes: Sizes) -> Example:

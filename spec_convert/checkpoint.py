@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A draft (or verifier) checkpoint, headers only."""
+    """A draft (or verifier) checkpoint, headers only. ``metadata`` is what its writer put into a safetensors header."""
 
     source: str
     files: Files
@@ -24,6 +24,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     container: str
     weight_files: tuple[str, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors

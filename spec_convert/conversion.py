@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Unreadable, UsageError
 from spec_convert.findings import Finding
-from spec_convert.formats import Request
+from spec_convert.formats import Counting, Request
 from spec_convert.narration import say
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan, make_plan
@@ -65,6 +65,7 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
     fusion_bias: bool | None = None,
     norm_before_residual: bool | None = None,
     aux_layer_ids: Sequence[int] | None = None,
+    aux_layer_convention: Counting | None = None,
     rope_theta: float | None = None,
     speculative_tokens: int | None = None,
     dtype: str | None = None,
@@ -76,9 +77,10 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
     """Turn the draft checkpoint at ``source`` into a unified directory ``output``.
 
     ``source`` and ``verifier`` are folders or Hub ids; ``verifier`` may be left out when the checkpoint names its own.
-    Flags that are None are decided by the checkpoint. ``aux_layer_ids`` are boundary ids. ``validate`` also runs the
-    reference draft before the directory gets its name. Raises Unreadable, Refused (with every finding) or UsageError;
-    nothing is left in ``output`` then.
+    Flags that are None are decided by the checkpoint. ``aux_layer_ids`` are boundary ids; ``aux_layer_convention`` says
+    how the checkpoint's own, or its trainer's default, are counted. ``validate`` also runs the reference draft before
+    the directory gets its name. Raises Unreadable, Refused (with every finding) or UsageError; nothing is left in
+    ``output`` then.
     """
     started = time.monotonic()
     checkpoint = open_checkpoint(source, revision=revision)
@@ -92,6 +94,7 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
             fusion_bias=fusion_bias,
             norm_before_residual=norm_before_residual,
             aux_layer_ids=_layer_ids(aux_layer_ids),
+            aux_layer_convention=_convention(aux_layer_convention, aux_layer_ids),
             rope_theta=rope_theta,
             speculative_tokens=speculative_tokens,
             dtype=dtype_code(dtype),
@@ -164,6 +167,18 @@ def _layer_ids(ids: Sequence[int] | None) -> tuple[int, ...] | None:
     if not all(isinstance(layer, int) and not isinstance(layer, bool) for layer in ids):
         raise UsageError(f"aux_layer_ids {list(ids)!r} are not layer numbers", hint="whole numbers such as 2, 16, 29")
     return tuple(ids)
+
+
+def _convention(convention: Counting | None, ids: Sequence[int] | None) -> Counting | None:
+    """How layer ids are counted. Raises UsageError where it would say nothing."""
+    if convention not in (None, *get_args(Counting)):
+        raise UsageError(f"there is no convention `{convention}` of layer ids", hint="`boundary` or `output`")
+    if convention is not None and ids is not None:
+        raise UsageError(
+            "layer ids given by hand are boundary ids: no convention applies to them",
+            hint="give `--aux-layer-ids` or `--aux-layer-convention`",
+        )
+    return convention
 
 
 def dtype_code(name: str | None) -> str | None:

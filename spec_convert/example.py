@@ -32,13 +32,15 @@ class Example:
     """One checkpoint of a format: config.json, the shapes of its weights, and the values of its vocabulary maps.
 
     Weights are filled with random numbers; ``values`` are stored as they are (whole numbers as int64, truth values as
-    bool), also where ``shapes`` has the name. ``file`` is how such checkpoints call their weight file.
+    bool), also where ``shapes`` has the name. ``file`` is how such checkpoints call their weight file. ``flags`` are
+    arguments of `convert`: facts that no such checkpoint holds, and without which it is refused.
     """
 
     config: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
     values: Mapping[str, Sequence[int] | Sequence[bool]] = field(default_factory=dict)
     file: str = "model.safetensors"
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
 
 def shapes_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.evidence import Evidence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from pydantic import BaseModel
 
+Counting = Literal["boundary", "output"]  # what the number of a layer means: its input, or its output
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -30,6 +32,7 @@ class Request:
     fusion_bias: bool | None = None
     norm_before_residual: bool | None = None
     aux_layer_ids: tuple[int, ...] | None = None
+    aux_layer_convention: Counting | None = None
     rope_theta: float | None = None
     speculative_tokens: int | None = None
     dtype: str | None = None

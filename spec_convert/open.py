@@ -32,9 +32,9 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None) -> Check
     # A file that the user names may be called anything, except like something that must never be opened.
     weights = named if named and not is_leftover(named) else choose_weights(sizes, source=files.label)
     if weights.endswith(".index.json"):
-        containers, tensors, weight_files = _shards(files, sizes, weights)
+        containers, tensors, metadata, weight_files = _shards(files, sizes, weights)
     else:
-        container, tensors = read_headers(files, weights, sizes[weights])
+        container, tensors, metadata = read_headers(files, weights, sizes[weights])
         containers, weight_files = {container}, (weights,)
     return Checkpoint(
         source=str(source),
@@ -43,6 +43,7 @@ def open_checkpoint(source: str | Path, *, revision: str | None = None) -> Check
         tensors=_unwrapped(tensors),
         container="+".join(sorted(containers)),
         weight_files=weight_files,
+        metadata=metadata,
     )
 
 
@@ -56,17 +57,21 @@ def read_config(files: Files) -> dict[str, Any] | None:
     return parse_object(raw, where="config.json", rule="config-unreadable", hint=hint)
 
 
-def _shards(files: Files, sizes: Mapping[str, int], index: str) -> tuple[set[str], dict[str, Tensor], tuple[str, ...]]:
+def _shards(
+    files: Files, sizes: Mapping[str, int], index: str
+) -> tuple[set[str], dict[str, Tensor], dict[str, str], tuple[str, ...]]:
     raw = _small(files, sizes, index, "index-mismatch")
     shards = read_index(raw, index=index, there=sizes)
     containers: set[str] = set()
     tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
     for shard, promised in shards.items():
-        container, held = read_headers(files, shard, sizes[shard])
+        container, held, said = read_headers(files, shard, sizes[shard])
         check_shard(shard, promised=promised, held=held, index=index)
         containers.add(container)
         tensors |= held
-    return containers, tensors, tuple(shards)
+        metadata |= said
+    return containers, tensors, metadata, tuple(shards)
 
 
 def _small(files: Files, sizes: Mapping[str, int], name: str, rule: str) -> bytes:

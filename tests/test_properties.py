@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -21,6 +22,7 @@ from spec_convert.open import open_checkpoint
 from spec_convert.operations import Header
 from spec_convert.plan import make_plan
 from spec_convert.testing import tiny_checkpoint, tiny_verifier
+from spec_convert.testing.tiny import example_of
 from spec_convert.verifier import open_verifier
 from spec_convert.writer import header_bytes
 
@@ -56,18 +58,21 @@ class Pair:
 
     draft: Path
     verifier: Path
+    flags: Mapping[str, Any]
 
     @property
     def unified(self) -> Path:
         return self.draft.with_name("unified")
 
     def converted(self) -> Path:
-        return convert(self.draft, self.unified, verifier=self.verifier).output
+        return convert(self.draft, self.unified, verifier=self.verifier, **self.flags).output
 
 
 def pair(root: Path, name: str, dtype: str = "F32", **changed: int) -> Pair:
     return Pair(
-        tiny_checkpoint(name, root / "draft", dtype=dtype, **changed), tiny_verifier(root / "verifier", **changed)
+        tiny_checkpoint(name, root / "draft", dtype=dtype, **changed),
+        tiny_verifier(root / "verifier", **changed),
+        example_of(name, **changed).flags,
     )
 
 

@@ -159,6 +159,15 @@ class Sizes:
         known = range(4, 4 + self.draft_vocabulary)
         return self.eagle3_body(prefix, layers, states, target) | self.reduced_head(known)
 
+    def research(self, layers: int = 1) -> dict[str, Tensor]:
+        """EAGLE-3 as speculators' research trainer saves it: three norms at the root, the whole vocabulary."""
+        root = {"layers.0.hidden_norm.": "hidden_norm.", "layers.0.input_layernorm.": "input_layernorm."}
+        tensors = self.eagle3_body("layers.0.", layers)
+        for old, new in (root | {"norm.": "lm_head_layernorm."}).items():
+            tensors = renamed(tensors, old, new)
+        head = random({"draft.lm_head.weight": (self.vocabulary, self.hidden)})
+        return tensors | renamed(head, "draft.", "")
+
     def reduced_head(self, tokens: Iterable[int]) -> dict[str, Tensor]:
         # Numbers of its own: under its own name it would hold the verifier's first rows, which are other tokens.
         head = random({"draft.lm_head.weight": (self.draft_vocabulary, self.hidden)})

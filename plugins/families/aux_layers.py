@@ -2,7 +2,8 @@
 
 "boundary": id k is the input of layer k (SafeAILab, vLLM, speculators; default 2, N//2, N-3). "output": id k is the
 output of layer k, one less (SpecForge, ModelOpt; default 1, N//2-1, N-4). Unified configs hold boundary ids by
-definition. Other formats only by habit: ids that look like the other habit are refused, since nobody sees the mistake.
+definition. Other formats only by habit, and one trainer has both: ids that look like the other habit are refused, since
+nobody sees the mistake. `--aux-layer-convention` settles it; ids by flag are boundary ids.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Draft
 from spec_convert.rules import found
 
-Convention = Literal["boundary", "output", "unified"]
+Convention = Literal["boundary", "output", "unified", "either"]
 Ids = list[int]
 
 KEY = "eagle_aux_hidden_state_layer_ids"
 TOP, NESTED = "at the top level", "in eagle_config"
+COUNTED = "they may be counted as inputs of layers or as outputs, one less"
 
 
 def aux_layer_ids(
@@ -34,15 +36,28 @@ def aux_layer_ids(
     if places := _in_config(config):
         return _from_config(draft, config, places, convention, layers)
     if not has_default:
-        return None, [_unknown()]
+        return None, [_unknown(layers)]
     if layers is None:
         return None, [_need_verifier()]
-    default = _default("boundary", layers)
-    return _checked(draft, default, default, layers, "the convention's default")
+    return _by_default(draft, config, convention, layers)
+
+
+def _by_default(draft: Draft, config: Facts, convention: Convention, layers: int) -> tuple[Ids | None, list[Finding]]:
+    usual, counted = _default(convention, layers), draft.request.aux_layer_convention or convention
+    if counted == "either" and (ways := _ways_to_count(draft, usual, layers)):
+        message = f"layer ids are not in the file, and the trainer's default {usual} was counted in both ways"
+        return None, [found("aux-layer-ids", where=config.where, message=message, hint=ways)]
+    boundary = _boundary(usual, counted)
+    return _checked(draft, boundary, boundary, layers, "the convention's default")
 
 
 def _default(convention: Convention, layers: int) -> Ids:
-    return [1, layers // 2 - 1, layers - 4] if convention == "output" else [2, layers // 2, layers - 3]
+    counts_outputs = convention in ("output", "either")
+    return [1, layers // 2 - 1, layers - 4] if counts_outputs else [2, layers // 2, layers - 3]
+
+
+def _boundary(ids: Ids, convention: Convention) -> Ids:
+    return _next(ids) if convention == "output" else ids
 
 
 def _in_config(config: Facts) -> dict[str, Ids]:
@@ -60,16 +75,20 @@ def _in_config(config: Facts) -> dict[str, Ids]:
 def _from_config(
     draft: Draft, config: Facts, places: dict[str, Ids], convention: Convention, layers: int | None
 ) -> tuple[Ids | None, list[Finding]]:
-    ids = next(iter(places.values()))
-    readings = [r for given in places.values() for r in (given, _next(given)) if not _problem(draft, r, layers)]
-    doubt = _doubt(places, convention, layers)
-    if doubt and readings:
-        message = f"layer ids {doubt}; they may be counted as inputs of layers or as outputs, one less"
-        flags = sorted({f"`--aux-layer-ids {','.join(map(str, reading))}`" for reading in readings})
-        return None, [found("aux-layer-ids", where=config.where, message=message, hint=" or ".join(flags))]
-    boundary = _next(ids) if convention == "output" else ids
-    known, findings = _checked(draft, boundary, ids, layers, config.where)
-    if known and convention == "unified" and layers is not None and ids == _default("output", layers):
+    ids, said = next(iter(places.values())), draft.request.aux_layer_convention
+    shown = " and ".join(f"{given} {place}" for place, given in places.items())
+    if any(given != ids for given in places.values()):
+        readings = (reading for given in places.values() for reading in (given, _next(given)))
+        flags = sorted({_by_hand(reading) for reading in readings if not _problem(draft, reading, layers)})
+        message, hint = f"layer ids {shown} differ; {COUNTED}", " or ".join(flags)
+        return None, [found("aux-layer-ids", where=config.where, message=message, hint=hint)]
+    counted = said or convention
+    doubt = None if said else _doubt(ids, convention, layers, at_the_top=TOP in places)
+    if doubt and (ways := _ways_to_count(draft, ids, layers)):
+        message = f"layer ids {shown} {doubt}; {COUNTED}"
+        return None, [found("aux-layer-ids", where=config.where, message=message, hint=ways)]
+    known, findings = _checked(draft, _boundary(ids, counted), ids, layers, config.where)
+    if known and counted == "unified" and layers is not None and ids == _default("output", layers):
         findings.append(_suspicious(ids, config.where))
     return known, findings
 
@@ -79,22 +98,34 @@ def _next(ids: Ids) -> Ids:
     return [i + 1 for i in ids]
 
 
-def _doubt(places: dict[str, Ids], convention: Convention, layers: int | None) -> str | None:
-    """What makes it doubtful how the ids were counted, with the ids as config.json has them."""
-    ids = next(iter(places.values()))
-    shown = " and ".join(f"{given} {place}" for place, given in places.items())
-    if any(given != ids for given in places.values()):
-        return f"{shown} differ"
+def _doubt(ids: Ids, convention: Convention, layers: int | None, *, at_the_top: bool) -> str | None:
+    """What makes it doubtful how the ids were counted."""
     if convention == "unified":
         return None
-    if convention == "output" and TOP in places:
-        return f"{shown}, where servers read inputs and this dialect's trainers write nothing"
+    if convention == "either":
+        return "are those of a trainer that counted in both ways"
+    if convention == "output" and at_the_top:
+        return "stand where servers read inputs and this dialect's trainers write nothing"
     if layers is None:
         return None
     if convention == "output" and max(ids) == layers:
-        return f"{ids} cannot all count outputs, of which the last is {layers - 1}"
+        return f"cannot all count outputs, of which the last is {layers - 1}"
     other: Convention = "boundary" if convention == "output" else "output"
-    return f"{ids} are the default of trainers that count the other way" if ids == _default(other, layers) else None
+    return "are the default of trainers that count the other way" if ids == _default(other, layers) else None
+
+
+def _ways_to_count(draft: Draft, ids: Ids, layers: int | None) -> str:
+    """The flags that settle how these ids are counted; "" when they cannot be meant in either way."""
+    readings: dict[Convention, Ids] = {"boundary": ids, "output": _next(ids)}
+    return " or ".join(
+        f"`--aux-layer-convention {counted}` ({_by_hand(reading)})"
+        for counted, reading in readings.items()
+        if not _problem(draft, reading, layers)
+    )
+
+
+def _by_hand(ids: Ids) -> str:
+    return f"`--aux-layer-ids {','.join(map(str, ids))}`"
 
 
 def _checked(
@@ -131,15 +162,16 @@ def _suspicious(ids: Ids, where: str) -> Finding:
     return found(
         "aux-layer-ids-suspicious", where=where,
         message=f"layer ids {ids} are the default of trainers that count outputs, one less than the ids meant here",
-        hint=f"if they were copied from such a config, give `--aux-layer-ids {','.join(map(str, _next(ids)))}`",
+        hint=f"if they come from such a config, give `--aux-layer-convention output` ({_by_hand(_next(ids))})",
     )  # fmt: skip
 
 
-def _unknown() -> Finding:
+def _unknown(layers: int | None) -> Finding:
+    here = f": here {_by_hand([3, layers // 2 + 1, layers - 2])}" if layers else ""
     return found(
         "aux-layer-ids-unknown", where="config.json",
         message="has no layer ids, and drafts whose residual is the normed state were trained with other ones",
-        hint="give `--aux-layer-ids`; speculators' research/eagle3 trained with 3, N//2+1, N-2 for N verifier layers",
+        hint=f"`--aux-layer-ids`; speculators' research/eagle3 trained with 3, N//2+1, N-2 for N verifier layers{here}",
     )  # fmt: skip
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.envelope import envelope
+from spec_convert.errors import Refused
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Layout
-from spec_convert.plugins.families import llama
+from spec_convert.plugins.families import llama, switches
 from spec_convert.plugins.families.aux_layers import Convention, aux_layer_ids
 from spec_convert.plugins.families.promises import broken_promises
 from spec_convert.plugins.families.vocabulary import TABLES as VOCABULARY_TABLES
@@ -28,7 +29,7 @@ from spec_convert.rules import found
 from spec_convert.shapes import Known
 from spec_convert.tensor_map import TensorMap, either, keep, move, refuse
 
-FLAGS = frozenset({"norm_before_residual", "aux_layer_ids", "rope_theta"})
+FLAGS = frozenset({"norm_before_residual", "aux_layer_ids", "aux_layer_convention", "rope_theta"})
 ARCHITECTURES = {"eagle3": "Eagle3Speculator", "peagle": "PEagleSpeculator"}
 
 # fmt: off
@@ -44,12 +45,12 @@ LATER_LAYER = TensorMap(
         TensorMap(move("hidden_norm.weight", "input_layernorm.weight",  shape="hidden")),
     ),
 )
-FUSION = TensorMap(
+BEFORE_LAYERS = TensorMap(
     keep("fc.weight",           shape="hidden aux*target"),
-    keep("norm.weight",         shape="hidden"),
     keep("embed_tokens.weight", shape="vocabulary hidden", optional=True),
     refuse("fc.bias", because="servers have no such bias, and on EAGLE-3 it cannot be folded into another tensor"),
 )
+FUSION = BEFORE_LAYERS + TensorMap(keep("norm.weight", shape="hidden"))
 # EAGLE-3.1: one norm per verifier state. SpecForge's first spelling of it named the three.
 NORM_PER_STATE = TensorMap(
     keep("fc_norm.{i:int}.weight",  shape="target"),
@@ -84,7 +85,8 @@ EXTRA_NORMS = {
 
 def first_layer(checkpoint: Checkpoint) -> str:
     """How the file spells its first layer."""
-    return "midlayer." if any(name.startswith("midlayer.") for name in checkpoint) else "layers.0."
+    spellings = ("midlayer.0.", "midlayer.")
+    return next((s for s in spellings if any(name.startswith(s) for name in checkpoint)), "layers.0.")
 
 
 def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
@@ -104,13 +106,19 @@ def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
 def exported_by_modelopt(checkpoint: Checkpoint) -> bool:
     """ModelOpt's marks: its own switches in `eagle_config`, or a vocabulary map without `t2d`."""
     nested = checkpoint.get("eagle_config")
-    switches = isinstance(nested, dict) and "use_last_layernorm" in nested
-    return switches or ("d2t" in checkpoint and "t2d" not in checkpoint)
+    own = switches.SERVED.keys() - {"use_aux_hidden_state"}  # which SpecForge writes, too
+    switched = isinstance(nested, dict) and not own.isdisjoint(nested)
+    return switched or ("d2t" in checkpoint and "t2d" not in checkpoint)
 
 
 def trained_by_torchspec(checkpoint: Checkpoint) -> bool:
     """TorchSpec's mark. Its files share SpecForge's names, but count layers otherwise and may hold a damaged head."""
-    return checkpoint.get("_torchspec_version") is not None
+    return checkpoint.get("_torchspec_version") is not None or "torchspec_version" in checkpoint.metadata
+
+
+def trained_by_angelslim(checkpoint: Checkpoint) -> bool:
+    """AngelSlim's marks in SpecForge's layout: the verifier's tied embeddings, or which media the draft is for."""
+    return checkpoint.get("tie_word_embeddings") is True or checkpoint.get("modal_type") is not None
 
 
 def norms_before_fc(checkpoint: Checkpoint) -> list[TensorMap]:
@@ -130,7 +138,6 @@ def features(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `detect` shows of an EAGLE-3 checkpoint, from its tensors first."""
     head, norm = checkpoint.shape("lm_head.weight"), checkpoint.shape("norm.weight")
     t2d = checkpoint.shape("t2d")
-    layers = {name.split(".")[1] for name in checkpoint if name.startswith("layers.")}
     return {
         "fusion_bias": "fc.bias" in checkpoint,
         "layernorms": False,
@@ -141,13 +148,29 @@ def features(checkpoint: Checkpoint) -> dict[str, Any]:
         "target_hidden_size": checkpoint.get("target_hidden_size"),
         "vocab_size": t2d[0] if t2d else checkpoint.get("vocab_size"),
         "draft_vocab_size": head[0] if head else checkpoint.get("draft_vocab_size"),
-        "layers": len(layers) + (first_layer(checkpoint) == "midlayer."),
+        "layers": len({number for name in checkpoint if (number := _layer_number(name)) is not None}),
         "own_embeddings": "embed_tokens.weight" in checkpoint,
     }
 
 
-def layout(checkpoint: Checkpoint, facts: Facts, config: Facts, *extra: TensorMap) -> Layout:
-    """The rows of this checkpoint. ``facts``: where the layer's facts stand; ``config``: where the draft's own do."""
+def _layer_number(name: str) -> str | None:
+    """Which layer a tensor belongs to, in whatever way the file spells it."""
+    part, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    if part == "midlayer" and not number.isdigit():
+        return "0"
+    return number if part in ("layers", "midlayer") else None
+
+
+def layout(
+    checkpoint: Checkpoint, facts: Facts, config: Facts, *extra: TensorMap, body: TensorMap | None = None
+) -> Layout:
+    """The rows of this checkpoint, with the usual body unless given. Raises Refused for what no server computes.
+
+    ``facts``: where the layer's facts stand; ``config``: where the draft's own do.
+    """
+    if findings := switches.not_served(facts):
+        raise Refused(findings)
     sizes = llama.sizes(facts)
     target = "target_hidden_size"
     if config.has(target):
@@ -158,7 +181,7 @@ def layout(checkpoint: Checkpoint, facts: Facts, config: Facts, *extra: TensorMa
     sizes["draft_vocabulary"] = drafts
     vocabulary = read_vocabulary(checkpoint, sizes["vocabulary"].value, drafts.value)
     norms = [TABLES["query and key norms (Qwen3 layers)"]] if has_qk_norm(checkpoint) else []
-    rows = TensorMap(TABLES["body"], *norms, *extra, vocabulary.rows)
+    rows = TensorMap(body or TABLES["body"], *norms, *extra, vocabulary.rows)
     return Layout(table=rows, sizes=sizes, findings=vocabulary.findings)
 
 
@@ -225,6 +248,7 @@ def _odd_norms(draft: Draft, config: Facts) -> list[Finding]:
     lacks, extra = "the other verifier states have one", "there is no verifier state for it"
     return [
         *broken_promises(config, promised),
+        *broken_promises(switches.of(config), promised),
         *(found("missing-tensor", where=name, message=lacks) for name in sorted(states - held)),
         *(found("unclaimed-tensor", where=name, message=extra) for name in sorted(held - states)),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 from spec_convert.errors import Refused
 from spec_convert.facts import Facts
@@ -49,6 +49,8 @@ def _scaling(given: Facts) -> dict[str, Any] | None:
     if findings := not_neutral(given):
         raise Refused(findings)
     kind = next((values[key] for key in KINDS if values.get(key) is not None), None)
+    if kind == "mrope" or "mrope_section" in values:
+        _three_positions(given)
     more = [key for key, value in values.items() if key not in (*KINDS, *NEUTRAL) and value is not None]
     if kind == "default" and more:
         message = f"asks for {', '.join(more)} although its kind is `default`, which has no such thing"
@@ -59,6 +61,12 @@ def _scaling(given: Facts) -> dict[str, Any] | None:
         message = f"has {', '.join(values)} and no `rope_type` that says what they mean"
         raise Refused([found("config-key-invalid", where=given.where, message=message)])
     return _finite(values, given.where)
+
+
+def _three_positions(given: Facts) -> NoReturn:
+    message = "asks for mrope_section: each token has three positions (images, video), and drafts here have one"
+    hint = "for text alone all three are equal: take the scaling out of config.json and give its base by `--rope-theta`"
+    raise Refused([found("not-representable", where=given.where, message=message, hint=hint)])
 
 
 def _finite(scaling: dict[str, Any], where: str) -> dict[str, Any]:

@@ -42,6 +42,11 @@ class LayerIds(click.ParamType[tuple[int, ...]]):
 )
 @click.option("--aux-layer-ids", type=LayerIds(), help="EAGLE-3: boundary ids, k for the input of layer k.")
 @click.option(
+    "--aux-layer-convention",
+    type=click.Choice(["boundary", "output"]),
+    help="EAGLE-3: whether ids in config.json count inputs or outputs of layers.",
+)
+@click.option(
     "--rope-theta",
     metavar="X",
     type=click.FloatRange(min=0, min_open=True),

@@ -11,9 +11,10 @@ from spec_convert.containers.strict_json import MAX_LENGTH, parse_object
 from spec_convert.tensor import BITS, Tensor
 
 
-def read_safetensors(stream: BinaryIO, *, file: str, size: int) -> dict[str, Tensor]:
+def read_safetensors(stream: BinaryIO, *, file: str, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, and what the writer said of the file."""
     header, data = _header(stream, file, size)
-    _check_metadata(header.pop("__metadata__", None), file)
+    metadata = _metadata(header.pop("__metadata__", None), file)
     tensors = {}
     ranges = []
     for name, entry in header.items():
@@ -30,7 +31,7 @@ def read_safetensors(stream: BinaryIO, *, file: str, size: int) -> dict[str, Ten
         ranges.append((begin, end, name))
         tensors[name] = tensor
     _check_cover(ranges, size - data, file)
-    return tensors
+    return tensors, metadata
 
 
 def _header(stream: BinaryIO, file: str, size: int) -> tuple[dict[str, Any], int]:
@@ -47,11 +48,12 @@ def _header(stream: BinaryIO, file: str, size: int) -> tuple[dict[str, Any], int
     return parse_object(raw, where=f"header of {file}", rule="unreadable-container", hint=AGAIN), 8 + length
 
 
-def _check_metadata(metadata: Any, file: str) -> None:
-    """Nothing here reads it, but the library that servers use opens no file with anything else in its place."""
+def _metadata(metadata: Any, file: str) -> dict[str, str]:
+    """The library that servers use opens no file with anything else in its place."""
     sound = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
     if metadata is not None and not sound:
         raise damaged(file, "has a __metadata__ that does not map text to text")
+    return metadata or {}
 
 
 def _range(name: str, entry: Any, file: str) -> tuple[int, int]:

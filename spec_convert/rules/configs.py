@@ -53,6 +53,18 @@ RULES = (
         "Implementations then use 10000, and the draft was trained so, whatever its verifier uses: 10000 is written",
         "Nothing, unless you know that the trainer used another base: then give --rope-theta",
     ),
+    warning(
+        "rope-not-as-config",
+        "config.json gives a rotary embedding that the trainer of this dialect does not read",
+        "What the trainer computed with is written; turned by what config.json says, the draft would be accepted less",
+        "Nothing, or give --rope-theta if you know that another base was trained",
+    ),
+    note(
+        "rope-as-trained-unknown",
+        "The trainer of this dialect did not always read what config.json says of the rotary embedding",
+        "Which release trained the draft is not in the file. What config.json says is written",
+        "Give --rope-theta 10000 if it is an early one; the wrong base costs some acceptance, so measure",
+    ),
     error(
         "norm-before-residual-unknown",
         "Nothing tells whether the residual is taken before or after hidden_norm",
@@ -63,7 +75,7 @@ RULES = (
         "aux-layer-ids",
         "The layer ids cannot be those of the states that fc fuses, or can be read in two ways",
         "Servers take them for boundary ids, sort them and drop repeated ones: other states reach fc without an error",
-        "Give the boundary ids with --aux-layer-ids",
+        "Say with --aux-layer-convention how they are counted, or give the boundary ids with --aux-layer-ids",
     ),
     error(
         "aux-layer-ids-unknown",
@@ -75,7 +87,7 @@ RULES = (
         "aux-layer-ids-suspicious",
         "The layer ids are those of trainers that count one less",
         "In a unified directory ids count inputs of layers; ids copied from such a trainer select the state before",
-        "Measure the acceptance, or give the ids with --aux-layer-ids",
+        "Measure the acceptance, or give --aux-layer-convention output",
     ),
     note(
         "aux-layer-ids-need-verifier",

@@ -32,7 +32,7 @@ class Bench:
         self.example = example_of(format, **sizes)
         self.folder = root / "checkpoint"
         self.verifier = tiny_verifier(root / "verifier", **sizes)
-        self.request = Request(verifier=open_verifier(self.verifier))
+        self.request = Request(verifier=open_verifier(self.verifier), **self.example.flags)
 
     def write(self, example: Example | None = None, *, dtype: str = "F32") -> Path:
         return write_example(example or self.example, self.folder, dtype=dtype)

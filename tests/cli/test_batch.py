@@ -64,6 +64,12 @@ def test_each_entry_has_the_flags_of_convert(batch: Any, tmp_path: Path) -> None
     assert config["transformer_layer_config"]["rope_theta"] == 12345
 
 
+def test_an_entry_may_say_how_layer_ids_are_counted(batch: Any, tmp_path: Path) -> None:
+    entry = '[[conversion]]\nsource = "first"\noutput = "o"\naux_layer_convention = "output"\n'
+    batch(entry + f'verifier = "{tmp_path / "verifier"}"')
+    assert json.loads((tmp_path / "o" / "config.json").read_text())["eagle_aux_hidden_state_layer_ids"] == [3, 5, 6]
+
+
 def test_paths_start_from_the_manifest_wherever_the_command_runs(
     batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +131,7 @@ def test_even_a_bug_in_one_conversion_lets_the_others_run(batch: Any, monkeypatc
         ('[[conversion]]\nsource = "first"', "conversion 1 has no `output`"),
         ('[[conversion]]\nsource = "a"\noutput = "b"\nrope_theta = "x"', "'x' is not a valid float"),
         ('[[conversion]]\nsource = "a"\noutput = "b"\naux_layer_ids = [1, "x"]', "no list of layer numbers"),
+        ('[[conversion]]\nsource = "a"\noutput = "b"\naux_layer_convention = "x"', "'x' is not one of"),
         ('[[conversion]]\nsource = "a"\noutput = "b"\nvalidate = 7', "'7' is not a valid boolean"),
         ('[[conversion]]\nsource = "a"\noutput = "b"\nrope_theta = true', "'True' is not a valid float"),
         ("conversion = 3", "lists no conversion"),

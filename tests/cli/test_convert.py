@@ -105,9 +105,18 @@ def test_the_flags_reach_the_conversion(cli: Any, eagle3: Any, tmp_path: Path) -
     assert config["torch_dtype"] == "bfloat16"
 
 
+def test_the_convention_of_layer_ids_reaches_the_conversion(cli: Any, specforge: Any, tmp_path: Path) -> None:
+    draft = specforge(eagle_config={"eagle_aux_hidden_state_layer_ids": [2, 4, 5]})
+    flags = ["--aux-layer-convention", "output"]
+    assert cli("convert", draft.write(), tmp_path / "out", "--verifier", draft.verifier, *flags).code == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["eagle_aux_hidden_state_layer_ids"] == [3, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
+        (["--aux-layer-convention", "inputs"], "'inputs' is not one of 'boundary', 'output'"),
         (["--aux-layer-ids", "1,two"], "'1,two' is no list of layer numbers like 2,16,29"),
         (["--rope-theta", "0"], "0.0 is not in the range x>0"),
         (["--dtype", "int8"], "'int8' is not one of"),

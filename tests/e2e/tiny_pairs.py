@@ -163,6 +163,23 @@ CASES = {
         | {name: tensor for name, tensor in SIZES.reduced_head(KNOWN).items() if name != "t2d"},
         eagle_config={"eagle_aux_hidden_state_layer_ids": [1, 3, 6], "use_last_layernorm": True},
     ),
+    "eagle3-modelopt, several layers": specforge(
+        renamed(renamed(SIZES.eagle3(layers=2), "midlayer.", "midlayer.0."), "layers.1.", "midlayer.1."),
+        architectures=["LlamaForCausalLMEagle3Deep"],
+    ),
+    "eagle3-modelopt, norm before fc, ids that count inputs": replace(
+        specforge(
+            EAGLE3 | random({"input_norm.weight": (3 * SIZES.hidden,)}),
+            eagle_config={"eagle_aux_hidden_state_layer_ids": [2, 4, 5], "use_last_layernorm": True},
+        ),
+        flags=("--aux-layer-convention", "boundary"),
+    ),
+    "eagle3-angelslim": specforge(EAGLE3 | SIZES.embedding(), aux=(1, 4, 6), tie_word_embeddings=True),
+    "eagle3-torchspec": replace(
+        specforge(EAGLE3 | SIZES.embedding(), aux=(1, 4, 6), _torchspec_version="0.1.0"),
+        flags=("--aux-layer-convention", "output"),
+    ),
+    "eagle3-research": eagle3(SIZES.research(), draft_vocab_size=None, flags=("--aux-layer-ids", "3,5,6")),
     "eagle3-specforge": specforge(EAGLE3, aux=(1, 4, 6)),
     "eagle3-specforge, four states": specforge(SIZES.eagle3(states=4), aux=(0, 2, 4, 6)),
     "eagle3-specforge, one state": specforge(SIZES.eagle3(states=1), aux=(4,)),

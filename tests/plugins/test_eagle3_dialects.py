@@ -9,6 +9,19 @@ import pytest
 import torch
 
 Make = Callable[..., Any]
+# What makes a draft of each dialect out of the authors' config, and what `convert` must be told of it.
+DIALECTS: dict[str, dict[str, Any]] = {
+    "eagle3": {},
+    "eagle3-angelslim": {"architectures": ["Eagle3LlamaForCausalLM"], "rope_theta": 10000.0},
+    "eagle3-modelopt": {
+        "architectures": ["LlamaForCausalLMEagle3"],
+        "eagle_config": {"use_last_layernorm": True},
+    },
+    "eagle3-research": {"prefix": "layers.0.", "norm_before_residual": True},
+    "eagle3-specforge": {"architectures": ["LlamaForCausalLMEagle3"]},
+    "eagle3-torchspec": {"architectures": ["LlamaForCausalLMEagle3"], "_torchspec_version": "0.1.0"},
+}
+EVERY_DIALECT = pytest.mark.parametrize("dialect", DIALECTS)
 NAMED = ("aux_norm_low.weight", "aux_norm_mid.weight", "aux_norm_high.weight")
 
 
@@ -121,12 +134,53 @@ def test_an_architecture_that_nobody_knows_is_refused_with_the_nearest(eagle3: M
     assert "eagle3" in message
 
 
-@pytest.mark.parametrize("more", [{}, {"eagle_config": {"use_last_layernorm": True}}])
-def test_torchspecs_drafts_are_taken_for_nobody_elses(specforge: Make, more: dict[str, Any]) -> None:
-    assert "TorchSpec" in specforge(_torchspec_version="0.1", **more).refusal()["unknown-format"].message
-
-
 def test_a_parallel_draft_is_not_taken_for_eagle3(eagle3: Make) -> None:
     draft = eagle3()
     draft.tensors["mask_hidden"] = torch.ones(1, 1, 48)
     assert "unknown-format" in draft.refusal()
+
+
+@EVERY_DIALECT
+def test_a_second_layer_comes_through(eagle3: Make, dialect: str) -> None:
+    converted = eagle3(**DIALECTS[dialect], layers=2).convert(aux_layer_ids=[2, 4, 5], validate=True)
+    assert converted.conversion.format == dialect
+    assert converted.layer["num_hidden_layers"] == 2
+    assert "layers.1.input_layernorm.weight" in converted.tensors
+
+
+@EVERY_DIALECT
+@pytest.mark.parametrize("ids", [[4], [0, 2, 4, 6]])
+def test_another_number_of_verifier_states_comes_through(eagle3: Make, dialect: str, ids: list[int]) -> None:
+    draft = eagle3(**DIALECTS[dialect], states=len(ids))
+    converted = draft.convert(aux_layer_ids=ids, validate=True)
+    assert converted.config["eagle_aux_hidden_state_layer_ids"] == ids
+    assert converted.layer["num_aux_hidden_states"] == len(ids)
+
+
+@EVERY_DIALECT
+def test_a_verifier_of_another_width_comes_through(eagle3: Make, dialect: str, make_verifier: Make) -> None:
+    draft = eagle3(**DIALECTS[dialect], target_hidden_size=24)
+    draft.tensors |= {"fc.weight": torch.randn(16, 72), "embed_tokens.weight": torch.randn(32, 16)}
+    wide = make_verifier("wide", hidden_size=24)
+    converted = draft.convert(aux_layer_ids=[2, 4, 5], verifier=wide, validate=True)
+    assert converted.config["target_hidden_size"] == 24
+    assert torch.equal(converted.tensors["embed_tokens.weight"], draft.tensors["embed_tokens.weight"])
+
+
+@EVERY_DIALECT
+def test_norms_on_queries_and_keys_come_through(eagle3: Make, dialect: str) -> None:
+    draft = eagle3(**DIALECTS[dialect])
+    first = DIALECTS[dialect].get("prefix", "midlayer.")
+    draft.tensors |= {f"{first}self_attn.{part}_norm.weight": torch.randn(6) for part in "qk"}
+    converted = draft.convert(aux_layer_ids=[2, 4, 5], validate=True)
+    assert converted.layer["model_type"] == "qwen3"
+    for part in "qk":
+        name = f"self_attn.{part}_norm.weight"
+        assert torch.equal(converted.tensors[f"layers.0.{name}"], draft.tensors[f"{first}{name}"])
+
+
+@EVERY_DIALECT
+def test_a_fusion_bias_as_torchtune_trains_it_is_refused(eagle3: Make, dialect: str) -> None:
+    draft = eagle3(**DIALECTS[dialect], attention_bias=True)
+    draft.tensors["fc.bias"] = torch.ones(16)
+    assert "cannot be folded" in draft.refusal(aux_layer_ids=[2, 4, 5])["refused-tensor"].message

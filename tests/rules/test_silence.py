@@ -36,6 +36,7 @@ TRUE = {
     "eagle3_modelopt_double_norm": {"t2d-rebuilt", "trainer-differs-from-servers"},
     "eagle3_safeai": {"rope-theta-absent"},
     "eagle3_safeai_own_embed": {"rope-theta-absent"},
+    "eagle3_specforge": {"rope-as-trained-unknown"},
     "eagle3_shared_head": {"dtype-differs", "rope-theta-absent"},
     "eagle_mlp_beginner": {NO_STOCK_VLLM},
     "eagle_ttt_layernorms": {"dtype-differs", NO_STOCK_VLLM},

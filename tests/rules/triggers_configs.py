@@ -55,6 +55,17 @@ def nothing_said_of_the_base(make: Make, broken: bool) -> Findings:
     return validate(make.eagle(rope_theta=... if broken else 10000.0))
 
 
+@TRIGGERS.rule("rope-not-as-config")
+def a_base_that_angelslim_does_not_read(make: Make, broken: bool) -> Findings:
+    draft = make.eagle3(architectures=["Eagle3LlamaForCausalLM"])
+    return validate(draft.set(rope_theta=1000000.0 if broken else 10000.0))
+
+
+@TRIGGERS.rule("rope-as-trained-unknown")
+def a_base_that_specforge_may_not_have_read(make: Make, broken: bool) -> Findings:
+    return validate(make.specforge(rope_theta=1000000.0 if broken else 10000.0))
+
+
 @TRIGGERS.rule("norm-before-residual-unknown")
 def a_spelling_that_two_trainers_share(make: Make, broken: bool) -> Findings:
     return validate(make.eagle3(**RESEARCH, norm_before_residual=... if broken else False))
