@@ -57,7 +57,7 @@ def as_trained(said: Facts, request: Request) -> tuple[Facts, list[Finding]]:
     """config.json with what its trainer makes of the rotary embedding, and a finding when that is something else."""
     theta, scaling, _ = rope(said, request)
     asked = Facts(scaling or {}, f"{said.where}: rope_scaling")
-    kind = next((asked.get(key) for key in KINDS if asked.has(key)), None)
+    kind = next((asked.get(key) for key in reversed(KINDS) if asked.has(key)), None)  # `type` first, as it does
     if kind not in (None, *READ):
         return said, []
     read = {"rope_type": kind, **asked.require({"factor": float})} if kind else None

@@ -47,7 +47,9 @@ class Recognition:
         asked = ask_all(checkpoint, registry())
         ours = _said(self.format, checkpoint)
         assert ours.confidence, f"`recognise` does not take the example: it fails on {'; '.join(ours.against)}"
-        rivals = [name for name, said in asked.items() if name != self.format and said.confidence >= ours.confidence]
+        claims = {name: said.confidence for name, said in asked.items() if name != self.format and said.confidence}
+        beaten = self.format not in asked  # by a format that converts, whatever its confidence
+        rivals = sorted(name for name, claim in claims.items() if beaten or claim >= ours.confidence)
         assert not rivals, (
             f"{' and '.join(f'`{name}`' for name in rivals)} claim the example as well: require in `recognise` what "
             "tells the formats apart"

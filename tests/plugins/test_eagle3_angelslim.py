@@ -82,6 +82,11 @@ def test_a_scaling_is_read_by_its_factor_alone(angelslim: Make, kind: str) -> No
     assert not said.hint
 
 
+def test_of_two_kinds_its_trainer_reads_the_older_key(angelslim: Make) -> None:
+    scaling = {"type": "linear", "rope_type": "dynamic", "factor": 2.0}
+    assert angelslim(rope_scaling=scaling).convert().layer["rope_scaling"]["rope_type"] == "linear"
+
+
 def test_a_scaling_without_a_factor_is_refused(angelslim: Make) -> None:
     assert "factor" in angelslim(rope_scaling={"type": "dynamic"}).refusal()["config-key-missing"].message
 
