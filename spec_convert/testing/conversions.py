@@ -77,7 +77,7 @@ class Conversions:
 
 def _converts_clean(bench: Bench, output: Path, how: str = "", *, dtype: str = "F32") -> None:
     try:
-        convert(bench.write(dtype=dtype), output, verifier=bench.verifier, validate=True)
+        convert(bench.write(dtype=dtype), output, verifier=bench.verifier, validate=True, **bench.example.flags)
     except Refused as refusal:
         raise AssertionError(f"converted {how}it is refused: {bad(refusal.findings)}") from refusal
     (checked,) = validate(output, verifier=bench.verifier, level="forward").checked
@@ -85,7 +85,7 @@ def _converts_clean(bench: Bench, output: Path, how: str = "", *, dtype: str = "
 
 
 def _files(bench: Bench, output: Path) -> dict[str, bytes]:
-    convert(bench.folder, output, verifier=bench.verifier)
+    convert(bench.folder, output, verifier=bench.verifier, **bench.example.flags)
     return {file.name: file.read_bytes() for file in output.iterdir()}
 
 
