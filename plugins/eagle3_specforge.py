@@ -18,7 +18,7 @@ from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3, eagle3_out, examples
+from spec_convert.plugins.families import eagle3, eagle3_out, examples, nemo
 from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.rules import found
 
@@ -32,6 +32,7 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
         | {
             f"the architecture {ARCHITECTURE}": checkpoint.architecture == ARCHITECTURE,
             "no mark of TorchSpec": not eagle3.trained_by_torchspec(checkpoint),
+            "no mark of NeMo Automodel": not nemo.trained(checkpoint),
         },
         against={"signs of ModelOpt's exporter": eagle3.exported_by_modelopt(checkpoint)},
     )

@@ -3,6 +3,7 @@
 "boundary": id k is the input of layer k (SafeAILab, vLLM, speculators; default 2, N//2, N-3). "output": id k is the
 output of layer k, one less (SpecForge, ModelOpt; default 1, N//2-1, N-4). Unified configs hold boundary ids by
 definition. Other formats only by habit: ids that look like the other habit are refused, since nobody sees the mistake.
+"either": a trainer of whom nobody knows it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Draft
 from spec_convert.rules import found
 
-Convention = Literal["boundary", "output", "unified"]
+Convention = Literal["boundary", "output", "unified", "either"]
 Ids = list[int]
 
 KEY = "eagle_aux_hidden_state_layer_ids"
@@ -85,8 +86,8 @@ def _doubt(places: dict[str, Ids], convention: Convention, layers: int | None) -
     shown = " and ".join(f"{given} {place}" for place, given in places.items())
     if any(given != ids for given in places.values()):
         return f"{shown} differ"
-    if convention == "unified":
-        return None
+    if convention in ("unified", "either"):
+        return f"{shown}, of a trainer that does not say how it counts" if convention == "either" else None
     if convention == "output" and TOP in places:
         return f"{shown}, where servers read inputs and this dialect's trainers write nothing"
     if layers is None:

@@ -53,6 +53,12 @@ RULES = (
         "Implementations then use 10000, and the draft was trained so, whatever its verifier uses: 10000 is written",
         "Nothing, unless you know that the trainer used another base: then give --rope-theta",
     ),
+    note(
+        "fixed-by-the-trainer",
+        "config.json lacks facts that the code of this trainer fixes",
+        "Every draft of this trainer computes with them; they are written as the code has them",
+        "Nothing, unless you changed the code: then add the keys to config.json as they were",
+    ),
     error(
         "norm-before-residual-unknown",
         "Nothing tells whether the residual is taken before or after hidden_norm",
@@ -118,6 +124,12 @@ RULES = (
         "The trainer of this dialect computes another function than every server",
         "The conversion is exact, but servers leave out a norm that the draft may have been trained with",
         "Measure the acceptance before you rely on it",
+    ),
+    warning(
+        "state-fed-back-differs",
+        "The trainer's code feeds another state to the next draft step than any server",
+        "The first drafted token of each proposal is exact, later ones are guessed from a state that was not trained",
+        "Measure the acceptance by position, and propose fewer tokens where it falls",
     ),
     note(
         "positions-extended",
