@@ -186,7 +186,7 @@ FORMAT = replace(
     EAGLE3,
     name="eagle3-qwen3",
     title="EAGLE-3 of a home-made Qwen3 trainer",
-    reference="train_eagle3_qwen3.py, spread by hand",
+    reference="train_eagle3_qwen3.py, a script without a release",
     tables=TABLES,
     recognise=recognise,
     features=features,
