@@ -65,9 +65,9 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
     facts = Facts.of(checkpoint)
-    numbered = eagle3.first_layer(checkpoint) == "midlayer.0."
     norms = [eagle3.NORM_BEFORE_FC] if "input_norm.weight" in checkpoint else []
-    return eagle3.layout(checkpoint, facts, facts, PARALLEL_HEADS, *norms, body=NUMBERED if numbered else None)
+    body = NUMBERED if eagle3.first_layer(checkpoint) == "midlayer.0." else eagle3.TABLES["body"]
+    return eagle3.layout(checkpoint, facts, facts, PARALLEL_HEADS, *norms, body=body)
 
 
 def describe(draft: Draft) -> Described:

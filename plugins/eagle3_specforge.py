@@ -22,7 +22,7 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.eagle3 import EAGLE3
-from spec_convert.plugins.families import eagle3, eagle3_out, examples
+from spec_convert.plugins.families import eagle3, eagle3_out, examples, nemo
 from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.plugins.families.rope import DEFAULT_THETA, rope
 from spec_convert.rules import found
@@ -38,6 +38,7 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
             f"the architecture {ARCHITECTURE}": checkpoint.architecture == ARCHITECTURE,
             "no mark of AngelSlim": not eagle3.trained_by_angelslim(checkpoint),
             "no mark of TorchSpec": not eagle3.trained_by_torchspec(checkpoint),
+            "no mark of NeMo Automodel": not nemo.trained(checkpoint),
         },
         against={"signs of ModelOpt's exporter": eagle3.exported_by_modelopt(checkpoint)},
     )

@@ -32,6 +32,7 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
             f"the architecture {LLAMA} or {QWEN3}": checkpoint.architecture in (LLAMA, QWEN3),
             f"`{KEY}` at the top level of config.json": bool(checkpoint.get(KEY)),
             "`norm_before_residual` in config.json": checkpoint.get("norm_before_residual") is not None,
+            "no mark of a home-made trainer": not eagle3.made_at_home(checkpoint),
         }
     )
 

@@ -32,8 +32,10 @@ class Example:
     """One checkpoint of a format: config.json, the shapes of its weights, and the values of its vocabulary maps.
 
     Weights are filled with random numbers; ``values`` are stored as they are (whole numbers as int64, truth values as
-    bool), also where ``shapes`` has the name. ``file`` is how such checkpoints call their weight file. ``flags`` are
-    arguments of `convert`: facts that no such checkpoint holds, and without which it is refused.
+    bool), also where ``shapes`` has the name. ``file`` is how such checkpoints call their weight file.
+
+    ``flags`` are what `convert` must be told of such checkpoints, as its keywords, and ``warned`` the rules of the
+    warnings that none of them is spared: both only where the layout itself leaves out a fact or loses something.
     """
 
     config: Mapping[str, Any]
@@ -41,6 +43,7 @@ class Example:
     values: Mapping[str, Sequence[int] | Sequence[bool]] = field(default_factory=dict)
     file: str = "model.safetensors"
     flags: Mapping[str, Any] = field(default_factory=dict)
+    warned: frozenset[str] = frozenset()
 
 
 def shapes_of(

@@ -7,7 +7,7 @@ needs torch and none rounds by accident.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,17 +85,18 @@ class Cast:
         return Cast(self.back, self.to)
 
     def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
-        (source,) = sources
-        if source.dtype != self.back:
-            raise ValueError(f"is {source.dtype}, expected {self.back}")
-        return [Header(self.to, source.shape)]
+        if other := next((source.dtype for source in sources if source.dtype != self.back), None):
+            raise ValueError(f"is {other}, expected {self.back}")
+        return [Header(self.to, source.shape) for source in sources]
 
     def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        return [self._cast(values) for values in sources]
+
+    def _cast(self, values: np.ndarray) -> np.ndarray:
         import numpy as np
 
         from spec_convert.bytes import NUMPY
 
-        (values,) = sources
         if self.to == "BOOL" and ((values != 0) & (values != 1)).any():
             raise ValueError("holds values other than 0 and 1")
         if self.back == "BF16":
@@ -106,7 +107,7 @@ class Cast:
         infinite = (bits & 0x7FFF) == 0x7F80 if self.to == "BF16" else np.isinf(bits)
         if (infinite & np.isfinite(values)).any():
             raise ValueError(f"holds a number too large for {self.to}: it would become infinite")
-        return [bits]
+        return bits
 
 
 def _from_bfloat16(bits: np.ndarray) -> np.ndarray:
@@ -237,3 +238,67 @@ class Split:
 
         cuts = np.cumsum([output.shape[0] for output in outputs])[:-1]
         return [np.ascontiguousarray(part) for part in np.split(sources[0], cuts)]
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryHalves:
+    """Rows of query or key heads, from code that rotates neighbours (0 with 1) to servers' order (0 with width/2).
+
+    Products of queries and keys that are reordered alike stay the same. The first ``rows`` rows are heads of ``width``,
+    the others stay; None: all are. ``undo``: the way back.
+    """
+
+    width: int
+    rows: int | None = None
+    undo: bool = False
+
+    @property
+    def name(self) -> str:
+        return "rotary halves to pairs" if self.undo else "rotary pairs to halves"
+
+    @property
+    def inverse(self) -> RotaryHalves:
+        return replace(self, undo=not self.undo)
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        (source,) = sources
+        there = source.shape[0] if source.shape else 0
+        heads = there if self.rows is None else self.rows
+        if self.width < 2 or self.width % 2 or heads > there or heads % self.width:
+            raise ValueError(f"has {there} rows, of which {heads} are no whole heads of an even width ({self.width})")
+        return list(sources)
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        (values,) = sources
+        rows, more = len(values) if self.rows is None else self.rows, values.shape[1:]
+        within = (2, self.width // 2) if self.undo else (self.width // 2, 2)
+        heads = values[:rows].reshape(-1, *within, *more).swapaxes(1, 2)
+        return [np.concatenate((heads.reshape(rows, *more), values[rows:]))]
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """One operation on the results of another.
+
+    The first one is run with the headers of the last one's results: it may read their shapes only where both agree.
+    """
+
+    first: Operation
+    last: Operation
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.name}, {self.last.name}"
+
+    @property
+    def inverse(self) -> Then | None:
+        first, last = self.last.inverse, self.first.inverse
+        return Then(first, last) if first and last else None
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        return self.last.outputs(self.first.outputs(sources, size), size)
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        return self.last.run(self.first.run(sources, outputs), outputs)

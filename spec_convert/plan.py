@@ -12,7 +12,7 @@ from spec_convert.errors import Refused
 from spec_convert.findings import Finding, errors
 from spec_convert.formats import ALWAYS_HEEDED, Draft, Request
 from spec_convert.mapping import Mapped, Step, apply
-from spec_convert.operations import COPY, Cast, Header
+from spec_convert.operations import COPY, Cast, Header, Then
 from spec_convert.quantisation import quantised
 from spec_convert.rules import found
 from spec_convert.shapes import Known
@@ -161,7 +161,9 @@ def cast_steps(mapped: Mapped, dtype: str | None) -> tuple[Step, ...]:
 
 
 def _cast_step(step: Step, dtype: str) -> Step:
-    (name, header), *others = step.targets
-    if others or step.via is not COPY or header.dtype not in FLOATS or header.dtype == dtype:
+    stored = {header.dtype for _, header in step.targets}
+    if len(stored) > 1 or not stored <= FLOATS or stored == {dtype}:
         return step
-    return replace(step, targets=((name, Header(dtype, header.shape)),), via=Cast(dtype, header.dtype))
+    cast = Cast(dtype, *stored)
+    targets = tuple((name, Header(dtype, header.shape)) for name, header in step.targets)
+    return replace(step, targets=targets, via=cast if step.via is COPY else Then(step.via, cast))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from spec_convert.operations import COPY, Fuse, Operation, Split
+from spec_convert.operations import COPY, Fuse, Operation, Split, Then
 from spec_convert.templates import MapError, Template
 
 Shape = tuple[str, ...]
@@ -84,10 +84,16 @@ def fuse(*sources: str, into: str, shapes: str) -> Row:
     return Row(sources=tuple(map(Template, sources)), targets=(Template(into),), via=Fuse(parts), laws=laws)
 
 
-def split(source: str, *, into: Mapping[str, str]) -> Row:
-    """One stacked matrix cut by rows; ``into`` gives each target its rows, e.g. ``{"q": "heads*head_dim", …}``."""
-    targets = tuple(map(Template, into))
-    return Row(sources=(Template(source),), targets=targets, via=Split(tuple(into.values())))
+def split(source: str, *, into: Mapping[str, str], shape: str = "", first: Operation = COPY) -> Row:
+    """One stacked matrix cut by rows; ``into`` gives each target its rows, e.g. ``{"q": "heads*head_dim", …}``.
+
+    ``first`` is done to the whole of it. In ``shape`` the rows may have a name of their own.
+    """
+    cut = Split(tuple(into.values()))
+    return Row(
+        sources=(Template(source),), targets=tuple(map(Template, into)), via=cut if first is COPY else Then(first, cut),
+        laws=(tuple(shape.split()),) if shape else (),
+    )  # fmt: skip
 
 
 def either(*spellings: TensorMap) -> TensorMap:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from . import home_made as spelt
 from .tiny import Sizes, Tiny, random, write
 
 # All different, and heads * head size is not the hidden size: a transposed matrix never has the right shape.
@@ -92,6 +95,20 @@ def peagle(eagle3: Callable[..., Tiny]) -> Callable[..., Tiny]:
         draft.config = converted.config | own | {"architectures": ["PEagleSpeculator"], "speculators_config": named}
         draft.tensors = converted.tensors | SIZES.embedding() | random({"mask_hidden": (1, 1, 3 * SIZES.hidden)})
         return draft.set(**changes)
+
+    return make
+
+
+@pytest.fixture
+def home_made(tmp_path: Path, verifier: Path) -> Callable[..., Tiny]:
+    """The home-made Qwen3 draft as its trainer saves it, or holds it (``raw``): as wide as its heads together."""
+    own, names = replace(SIZES, hidden=24), (f"draft-{number}" for number in count())
+
+    def make(*, raw: bool = False, layers: int = 1, **changes: Any) -> Tiny:
+        held = spelt.raw(own, layers=layers, target=SIZES.hidden)
+        tensors = held if raw else spelt.saved(held, own)
+        config = spelt.config(own, layers=layers, target=SIZES.hidden)
+        return Tiny(config, tensors, tmp_path / next(names), verifier).set(**changes)
 
     return make
 

@@ -16,7 +16,9 @@ from spec_convert.operations import (
     Header,
     Membership,
     OffsetsFromAbsolute,
+    RotaryHalves,
     Split,
+    Then,
 )
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -159,6 +161,55 @@ def test_fused_matrices_are_cut_where_they_were_joined() -> None:
 def test_parts_of_different_kinds_are_not_fused(headers: list[Header]) -> None:
     with pytest.raises(ValueError, match="part"):
         Fuse(("a", "b")).outputs(headers, int)
+
+
+def test_heads_rotated_in_pairs_have_the_same_products_when_they_are_rotated_in_halves() -> None:
+    """Angles that differ by head row, on vectors reordered as the rows of a matrix are."""
+    query, key = np.random.default_rng(0).standard_normal((2, 3, 6))  # [heads, width]
+    angles = np.array([0.3, 1.1, 2.0])
+    halves = RotaryHalves(6)
+    moved = [halves.run([x.reshape(-1)], [])[0].reshape(3, 6) for x in (query, key)]
+    in_pairs = [_rotated(x[:, 0::2], x[:, 1::2], angles) for x in (query, key)]
+    in_halves = [_rotated(x[:, :3], x[:, 3:], angles) for x in moved]
+    assert np.allclose(in_pairs[0] @ in_pairs[1].T, in_halves[0] @ in_halves[1].T)
+
+
+def _rotated(x: np.ndarray, y: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    return np.concatenate((x * np.cos(angles) - y * np.sin(angles), x * np.sin(angles) + y * np.cos(angles)), axis=1)
+
+
+@pytest.mark.parametrize("rows", [None, 8])
+def test_reordered_heads_come_back_and_other_rows_stay(rows: int | None) -> None:
+    matrix, halves = np.arange(36).reshape(12, 3), RotaryHalves(4, rows)
+    headers = halves.outputs([Header("F32", (12, 3))], int)
+    (moved,) = halves.run([matrix], headers)
+    assert moved[:4, 0].tolist() == [0, 6, 3, 9]
+    assert (moved[8:] == matrix[8:]).all() == (rows == 8)
+    (back,) = halves.inverse.run([moved], headers)
+    assert (back == matrix).all()
+    assert halves.inverse.inverse == halves
+
+
+@pytest.mark.parametrize(("width", "rows", "shape"), [(4, None, (6, 2)), (3, None, (6, 2)), (4, 8, (6, 2)), (0, 0, ())])
+def test_rows_that_are_no_heads_are_not_reordered(width: int, rows: int | None, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="no whole heads"):
+        RotaryHalves(width, rows).outputs([Header("F32", shape)], int)
+
+
+def test_operations_one_after_the_other_are_undone_in_the_other_order() -> None:
+    both = Then(RotaryHalves(4, 4), Split(("4", "2")))
+    matrix = np.arange(12, dtype=np.float32).reshape(6, 2)
+    outputs = both.outputs([Header("F32", (6, 2))], int)
+    assert [header.shape for header in outputs] == [(4, 2), (2, 2)]
+    parts = both.run([matrix], outputs)
+    assert parts[0][:, 0].tolist() == [0, 4, 2, 6]
+    assert both.inverse is not None
+    (back,) = both.inverse.run(parts, both.inverse.outputs(outputs, int))
+    assert (back == matrix).all()
+
+
+def test_what_cannot_be_undone_makes_the_whole_so() -> None:
+    assert Then(COPY, Membership()).inverse is None
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (9, 3), ()])

@@ -21,7 +21,7 @@ from spec_convert.formats import Request
 from spec_convert.open import open_checkpoint
 from spec_convert.operations import Header
 from spec_convert.plan import make_plan
-from spec_convert.testing import tiny_checkpoint, tiny_verifier
+from spec_convert.testing import tiny_verifier, write_example
 from spec_convert.testing.tiny import example_of
 from spec_convert.verifier import open_verifier
 from spec_convert.writer import header_bytes
@@ -58,7 +58,7 @@ class Pair:
 
     draft: Path
     verifier: Path
-    flags: Mapping[str, Any]
+    flags: Mapping[str, Any]  # of `convert`, that such a draft needs
 
     @property
     def unified(self) -> Path:
@@ -69,10 +69,9 @@ class Pair:
 
 
 def pair(root: Path, name: str, dtype: str = "F32", **changed: int) -> Pair:
+    example = example_of(name, **changed)
     return Pair(
-        tiny_checkpoint(name, root / "draft", dtype=dtype, **changed),
-        tiny_verifier(root / "verifier", **changed),
-        example_of(name, **changed).flags,
+        write_example(example, root / "draft", dtype=dtype), tiny_verifier(root / "verifier", **changed), example.flags
     )
 
 
@@ -88,7 +87,7 @@ def test_a_plan_does_not_depend_on_the_order_of_the_tensors(
 ) -> None:
     with TemporaryDirectory() as folder:
         made = pair(Path(folder), name, **chosen)
-        checkpoint, request = open_checkpoint(made.draft), Request(verifier=open_verifier(made.verifier))
+        checkpoint, request = open_checkpoint(made.draft), Request(verifier=open_verifier(made.verifier), **made.flags)
         order = data.draw(st.permutations(list(checkpoint.tensors)))
         shuffled = replace(checkpoint, tensors={tensor: checkpoint.tensors[tensor] for tensor in order})
         assert make_plan(recognise(shuffled), request).to_json() == make_plan(recognise(checkpoint), request).to_json()

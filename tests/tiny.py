@@ -213,6 +213,12 @@ def renamed(tensors: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tens
     return {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in tensors.items()}
 
 
+def behind_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As NeMo Automodel names them: all that is the backbone's gets its prefix."""
+    outside = ("lm_head.weight", "d2t", "t2d", "mask_hidden")
+    return {name if name in outside else f"model.{name}": tensor for name, tensor in tensors.items()}
+
+
 def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "config.json").write_text(json.dumps(config))

@@ -11,7 +11,8 @@ computes in `llama_eagle3.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
@@ -74,6 +75,10 @@ TABLES = {
         either(llama.QK_NORM.under("midlayer.", "layers.0."), llama.QK_NORM.under("layers.0.")),
         llama.QK_NORM.under("layers.{i:1+}."),
     ),
+    "attention biases": TensorMap(
+        either(llama.ATTENTION_BIAS.under("midlayer.", "layers.0."), llama.ATTENTION_BIAS.under("layers.0.")),
+        llama.ATTENTION_BIAS.under("layers.{i:1+}."),
+    ),
     **VOCABULARY_TABLES,
 }
 EXTRA_NORMS = {
@@ -91,6 +96,12 @@ def first_layer(checkpoint: Checkpoint) -> str:
 
 def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
     """The statements that every checkpoint of the family must make true."""
+    no_mask = not any(name.endswith("mask_hidden") for name in checkpoint)
+    return begins_like_eagle3(checkpoint) | {"no `mask_hidden` (P-EAGLE)": no_mask}
+
+
+def begins_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
+    """The same of P-EAGLE as well."""
     layer = first_layer(checkpoint)
     query, norm = checkpoint.shape(f"{layer}self_attn.q_proj.weight"), checkpoint.shape(f"{layer}hidden_norm.weight")
     return {
@@ -98,7 +109,6 @@ def looks_like_eagle3(checkpoint: Checkpoint) -> dict[str, bool]:
         "a first layer that reads embedding and state side by side (twice the hidden size)": (
             query is not None and norm is not None and len(query) == 2 and query[1] == 2 * norm[0]
         ),
-        "no `mask_hidden` (P-EAGLE)": not any(name.endswith("mask_hidden") for name in checkpoint),
         llama.NOT_UNIFIED: not llama.is_unified(checkpoint),
     }
 
@@ -121,6 +131,12 @@ def trained_by_angelslim(checkpoint: Checkpoint) -> bool:
     return checkpoint.get("tie_word_embeddings") is True or checkpoint.get("modal_type") is not None
 
 
+def made_at_home(checkpoint: Checkpoint) -> bool:
+    """The marks of a trainer that takes the name of vLLM's Qwen3 class for a draft that feeds back another state."""
+    named = checkpoint.architecture == "Eagle3Qwen3ForCausalLM" and checkpoint.get("target_layers") is not None
+    return named or "hidden_state_projection.weight" in checkpoint
+
+
 def norms_before_fc(checkpoint: Checkpoint) -> list[TensorMap]:
     """The rows of the norms between the verifier's states and `fc` that this file holds, in one spelling."""
     signs = {"input_norm.": NORM_BEFORE_FC, "fc_norm.": NORM_PER_STATE, "aux_norm_": NORM_PER_NAMED_STATE}
@@ -132,6 +148,11 @@ def norms_before_fc(checkpoint: Checkpoint) -> list[TensorMap]:
 
 def has_qk_norm(checkpoint: Checkpoint) -> bool:
     return any(name.endswith(("self_attn.q_norm.weight", "self_attn.k_norm.weight")) for name in checkpoint)
+
+
+def has_attention_bias(names: Iterable[str]) -> bool:
+    """Biases on queries, keys, values and the output; servers have no layers with some of them."""
+    return any(name.endswith("self_attn.o_proj.bias") for name in names)
 
 
 def features(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -163,11 +184,17 @@ def _layer_number(name: str) -> str | None:
 
 
 def layout(
-    checkpoint: Checkpoint, facts: Facts, config: Facts, *extra: TensorMap, body: TensorMap | None = None
+    checkpoint: Checkpoint,
+    facts: Facts,
+    config: Facts,
+    *extra: TensorMap,
+    body: TensorMap = TABLES["body"],
+    qk_norm: TensorMap = TABLES["query and key norms (Qwen3 layers)"],
 ) -> Layout:
-    """The rows of this checkpoint, with the usual body unless given. Raises Refused for what no server computes.
+    """The rows of this checkpoint. Raises Refused for what no server computes.
 
-    ``facts``: where the layer's facts stand; ``config``: where the draft's own do.
+    ``facts``: where the layer's facts stand; ``config``: where the draft's own do. ``body`` and ``qk_norm``, which is
+    for files that hold such norms: of dialects that have others.
     """
     if findings := switches.not_served(facts):
         raise Refused(findings)
@@ -180,9 +207,15 @@ def layout(
     drafts = draft_vocabulary(checkpoint, config, sizes["vocabulary"].value)
     sizes["draft_vocabulary"] = drafts
     vocabulary = read_vocabulary(checkpoint, sizes["vocabulary"].value, drafts.value)
-    norms = [TABLES["query and key norms (Qwen3 layers)"]] if has_qk_norm(checkpoint) else []
-    rows = TensorMap(body or TABLES["body"], *norms, *extra, vocabulary.rows)
+    norms = [qk_norm] if has_qk_norm(checkpoint) else []
+    biases = [TABLES["attention biases"]] if has_attention_bias(checkpoint) else []
+    rows = TensorMap(body, *norms, *biases, *extra, vocabulary.rows)
     return Layout(table=rows, sizes=sizes, findings=vocabulary.findings)
+
+
+def always(table: TensorMap, *names: str) -> TensorMap:
+    """The same rows, with none of these left to the verifier: for trainers that always save them."""
+    return TensorMap(*(replace(row, optional=False) if row.text in names else row for row in table))
 
 
 def draft_vocabulary(checkpoint: Checkpoint, config: Facts, vocabulary: int) -> Known:
@@ -211,7 +244,7 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect, *, kin
     size, targets = draft.mapped.size, draft.mapped.targets
     qk_norm = any(name.endswith("q_norm.weight") for name in targets)
     layer, findings = llama.layer_config(draft, facts, model_type="qwen3" if qk_norm else "llama")
-    layer["num_aux_hidden_states"] = size("aux")
+    layer |= {"num_aux_hidden_states": size("aux"), "attention_bias": has_attention_bias(targets)}
     base, more = envelope(draft, config, model_type=kind, architecture=ARCHITECTURES[kind], width=size("target"))
     residual, about_residual = _residual(draft, config, dialect)
     ids, about_ids = aux_layer_ids(draft, config, dialect.convention, has_default=dialect.has_default_ids)

@@ -6,6 +6,7 @@ SafeAILab/EAGLE cb7e084 `cnets.py` and `ea_model.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from spec_convert.formats import Native, UnifiedDraft
@@ -38,6 +39,7 @@ AUTHORS = TensorMap(
     eagle3.FIRST_LAYER.under("midlayer.", "layers.0."),
 )
 QK_NORMS = llama.QK_NORM.under("layers.0.") + llama.QK_NORM.under("layers.{i:1+}.")
+BIASES = llama.ATTENTION_BIAS.under("layers.0.") + llama.ATTENTION_BIAS.under("layers.{i:1+}.")
 # fmt: on
 
 
@@ -49,8 +51,13 @@ def for_vllm(draft: UnifiedDraft) -> Native:
         table=(VLLM + _parts(draft)).inverse,
         config=out.config(draft, f"Eagle3{kind}ForCausalLM", **own, **_width(draft)),
         sizes=out.sizes(draft),
-        findings=out.cannot("vLLM's EAGLE-3", out.servers_limits(out.layer(draft))),
+        findings=out.cannot("vLLM's EAGLE-3", _not_in_vllm(out.layer(draft))),
     )
+
+
+def _not_in_vllm(facts: Mapping[str, Any]) -> dict[str, bool]:
+    normed_and_biased = facts["model_type"] == "qwen3" and facts["attention_bias"]
+    return {"its Qwen3 layers have no bias on the output": normed_and_biased, **out.servers_limits(facts)}
 
 
 def for_sglang(draft: UnifiedDraft) -> Native:
@@ -82,6 +89,7 @@ def _not_in_sglang(draft: UnifiedDraft, ids: list[int]) -> dict[str, bool]:
     return {
         "it takes the residual before hidden_norm": config["norm_before_residual"],
         "it has no norms on queries and keys": facts["model_type"] == "qwen3",
+        "it has no biases in its attention": facts["attention_bias"],
         "its layout has another meaning of norm_output, so the normed state would not be fed back": (
             config["norm_output"]
         ),
@@ -126,6 +134,7 @@ def _not_by_the_authors(draft: UnifiedDraft) -> dict[str, bool]:
         "it has no norm before fc": config["norm_before_fc"] or config["fc_norm"],
         "it feeds the state back as it was before the last norm": config["norm_output"],
         "it has no norms on queries and keys": facts["model_type"] == "qwen3",
+        "it has no biases in its attention": facts["attention_bias"],
         "it has one layer": facts["num_hidden_layers"] != 1,
         f"it always takes the states {taken} of this verifier, and the draft was trained with {ids}": ids != taken,
         **eagle1_out.authors_limits(draft, AUTHORS_VERIFIERS),
@@ -141,6 +150,7 @@ def _parts(draft: UnifiedDraft) -> TensorMap:
         eagle3.NORM_PER_STATE if config["fc_norm"] else TensorMap(),
         eagle3.NORM_BEFORE_FC if config["norm_before_fc"] else TensorMap(),
         QK_NORMS if facts["model_type"] == "qwen3" else TensorMap(),
+        BIASES if facts["attention_bias"] else TensorMap(),
     )
 
 

@@ -32,6 +32,9 @@ QKV_BIAS = TensorMap(
     keep("self_attn.q_proj.bias",            shape="heads*head_dim"),
     keep("self_attn.{p:k_proj|v_proj}.bias", shape="kv_heads*head_dim"),
 )
+ATTENTION_BIAS = QKV_BIAS + TensorMap(
+    keep("self_attn.o_proj.bias",            shape="hidden"),
+)
 QK_NORM = TensorMap(
     keep("self_attn.{n:q_norm|k_norm}.weight", shape="head_dim"),
 )

@@ -10,6 +10,7 @@ from spec_convert.checkpoint import Checkpoint
 from spec_convert.facts import Facts
 from spec_convert.formats import Described, Draft, Layout
 from spec_convert.plugins.families import eagle3
+from spec_convert.plugins.families.aux_layers import Convention
 from spec_convert.tensor_map import TensorMap, keep, refuse
 
 # fmt: off
@@ -26,11 +27,17 @@ def layout(checkpoint: Checkpoint, facts: Facts, config: Facts) -> Layout:
     return eagle3.layout(checkpoint, facts, config, MASK, *norms)
 
 
-def describe(draft: Draft, facts: Facts, config: Facts) -> Described:
-    """The unified `peagle` config. Without a word the residual is taken before the norm, as all readers agree."""
+def describe(
+    draft: Draft, facts: Facts, config: Facts, convention: Convention = "unified", *, residual: bool | None = None
+) -> Described:
+    """The unified `peagle` config. ``residual``: whether the dialect's code always takes it after the norm.
+
+    Without a word it is taken before the norm, as all readers agree.
+    """
     mask = config.require({"mask_token_id": int})
-    residual = eagle3.said_of_the_residual(draft, config) or False
-    dialect = eagle3.Dialect(norm_before_residual=residual, norm_output=False, convention="unified")
+    if residual is None:
+        residual = eagle3.said_of_the_residual(draft, config) or False
+    dialect = eagle3.Dialect(norm_before_residual=residual, norm_output=False, convention=convention)
     described = eagle3.describe(draft, facts, config, dialect, kind="peagle")
     if described.config is None:
         return described

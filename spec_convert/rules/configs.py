@@ -65,6 +65,12 @@ RULES = (
         "Which release trained the draft is not in the file. What config.json says is written",
         "Give --rope-theta 10000 if it is an early one; the wrong base costs some acceptance, so measure",
     ),
+    note(
+        "fixed-by-the-trainer",
+        "config.json lacks facts that the code of this trainer fixes",
+        "Every draft of this trainer computes with them; they are written as the code has them",
+        "Nothing, unless you changed the code: then add the keys to config.json as they were",
+    ),
     error(
         "norm-before-residual-unknown",
         "Nothing tells whether the residual is taken before or after hidden_norm",
@@ -130,6 +136,12 @@ RULES = (
         "The trainer of this dialect computes another function than every server",
         "The conversion is exact, but servers leave out a norm that the draft may have been trained with",
         "Measure the acceptance before you rely on it",
+    ),
+    warning(
+        "state-fed-back-differs",
+        "The trainer's code feeds another state to the next draft step than any server",
+        "The first drafted token of each proposal is exact, later ones are guessed from a state that was not trained",
+        "Measure the acceptance by position, and propose fewer tokens where it falls",
     ),
     note(
         "positions-extended",

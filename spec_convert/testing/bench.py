@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +53,9 @@ class Bench:
         return self.fmt.layout(plan.detection.checkpoint, self.request)
 
 
-def bad(findings: Sequence[Finding]) -> list[str]:
-    """The errors and warnings among them, in words."""
-    return [f"{f.rule}: {f.where}: {f.message}" for f in findings if f.level is not Level.NOTE]
+def bad(findings: Sequence[Finding], but: Collection[str] = ()) -> list[str]:
+    """The errors and warnings among them, in words, without those of the rules in ``but``."""
+    return [f"{f.rule}: {f.where}: {f.message}" for f in findings if f.level is not Level.NOTE and f.rule not in but]
 
 
 def what(plan: Plan) -> dict[str, Any]:

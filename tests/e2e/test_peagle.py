@@ -17,7 +17,17 @@ from spec_convert.models.peagle import PEagleDraft
 from .conftest import Convert
 from .real_vllm import unified
 from .same_function import Proposal, Recorded, assert_close, greedy_text, load_verifier, serve_recorded
-from .tiny_pairs import SIZES, Case, random, unified_peagle, write_verifier
+from .tiny_pairs import (
+    SIZES,
+    VOCABULARY,
+    Case,
+    nemo,
+    random,
+    specforge_peagle,
+    unified_peagle,
+    with_mask,
+    write_verifier,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.vllm]
 
@@ -32,6 +42,10 @@ CASES = {
         LAYERS | random({"input_norm.weight": (3 * SIZES.hidden,)}), norm_before_fc=True, norm_before_residual=True
     ),
     "Qwen3 layers": unified_peagle(LAYERS | QK_NORMS, verifier="qwen3"),
+    "SpecForge's": specforge_peagle(LAYERS, num_hidden_layers=2),
+    "NeMo's": nemo(
+        with_mask(LAYERS), parallel_drafting=True, mask_token_id=VOCABULARY - 1, num_hidden_layers=2, num_depths=8
+    ),
 }
 
 
@@ -52,6 +66,8 @@ def test_vllm_drafts_in_parallel_what_the_reference_draft_drafts(name: str, conv
 
 
 def with_layers(case: Case, layers: int) -> Case:
+    if "transformer_layer_config" not in case.config:
+        return case
     layer = case.config["transformer_layer_config"] | {"num_hidden_layers": layers}
     if case.verifier == "qwen3":
         layer |= {"model_type": "qwen3"}

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tiny import Sizes, random, renamed, write
+from .. import home_made
+from ..tiny import Sizes, behind_model, random, renamed, write
 
 VOCABULARY = 512
 SIZES = Sizes(hidden=64, inner=160, heads=4, kv_heads=1, head_dim=32, vocabulary=VOCABULARY, draft_vocabulary=100)
 NARROW = replace(SIZES, hidden=48)
+HOME_MADE = replace(SIZES, heads=2)  # as wide as its heads together
 EPSILON = 0.01  # large enough to be seen in the logits
 LLAMA3 = {
     "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -98,6 +100,17 @@ def specforge(
     return replace(eagle3(tensors, **own), verifier=verifier)
 
 
+def nemo(tensors: Mapping[str, Tensor], **config: Any) -> Case:
+    """NeMo Automodel's: the backbone behind `model.`, and the config of its Qwen3 verifier with a few other keys."""
+    rope = {"rope_type": "default", "rope_theta": 1e6}
+    own = {
+        "architectures": ["LlamaEagle3DraftModel"], "model_type": "qwen3", "num_hidden_layers": 8,
+        "head_dim": SIZES.head_dim, "rope_parameters": rope, "layer_types": ["full_attention"] * 8,
+        "use_sliding_window": False, "target_hidden_size": SIZES.hidden, "parallel_drafting": False,
+    }  # fmt: skip
+    return replace(eagle3(behind_model(tensors), **own | config), verifier="qwen3")
+
+
 def unified_eagle3(tensors: Mapping[str, Tensor], **config: Any) -> Case:
     """EAGLE-3 as the speculators library trains it: already unified, with facts that no other dialect has."""
     layer = SIZES.llama(rms_norm_eps=EPSILON, rope_theta=10000.0, head_dim=SIZES.head_dim)
@@ -111,8 +124,18 @@ def unified_eagle3(tensors: Mapping[str, Tensor], **config: Any) -> Case:
 def unified_peagle(tensors: Mapping[str, Tensor], *, verifier: str = "llama", **config: Any) -> Case:
     """P-EAGLE in the same library, with an embedding of its own; the last token is the mask."""
     own = {"architectures": ["PEagleSpeculator"], "speculators_model_type": "peagle", "mask_token_id": VOCABULARY - 1}
-    mask = SIZES.embedding() | random({"mask_hidden": (1, 1, 3 * SIZES.hidden)})
-    return replace(unified_eagle3({**tensors, **mask}, **own, **config), verifier=verifier)
+    return replace(unified_eagle3(with_mask(tensors), **own, **config), verifier=verifier)
+
+
+def specforge_peagle(tensors: Mapping[str, Tensor], **config: Any) -> Case:
+    """SpecForge's P-EAGLE, to whose config somebody has added the mask token."""
+    own = {"architectures": ["PEagleDraftModel"], "mask_token_id": VOCABULARY - 1, "norm_before_residual": False}
+    return specforge(with_mask(tensors), aux=(1, 4, 6), **own | config)
+
+
+def with_mask(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With what P-EAGLE holds besides: the state behind masks, and an embedding of the draft's own."""
+    return {**tensors} | SIZES.embedding() | random({"mask_hidden": (1, 1, 3 * SIZES.hidden)})
 
 
 EAGLE, EAGLE3 = SIZES.eagle(), SIZES.eagle3()
@@ -190,5 +213,21 @@ CASES = {
         EAGLE3 | random({"input_norm.weight": (3 * SIZES.hidden,)}), norm_before_fc=True
     ),
     "eagle3-specforge, Qwen3 layers": specforge(EAGLE3 | QK_NORMS, verifier="qwen3"),
+    "eagle3-nemo, EAGLE-3.1 with attention biases": nemo(
+        IN_LAYERS
+        | SIZES.embedding()
+        | SIZES.norms("fc_norm.0", "fc_norm.1", "fc_norm.2")
+        | SIZES.qkv_bias("layers.0.")
+        | random({"layers.0.self_attn.o_proj.bias": (SIZES.hidden,)}),
+        attention_bias=True,
+        fc_norm=True,
+        norm_output=True,
+    ),
+    "eagle3-qwen3": Case(
+        config=home_made.config(HOME_MADE, layers=2),
+        tensors=home_made.raw(HOME_MADE, layers=2),
+        verifier="qwen3",
+        flags=("--aux-layer-ids", "2,4,6"),
+    ),
     "speculators, normed output": unified_eagle3(IN_LAYERS, norm_output=True, fc_norm=False),
 }

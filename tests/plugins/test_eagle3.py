@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from spec_convert import load_draft
+from spec_convert import convert, load_draft
+
+from ..conftest import SIZES
+from ..tiny import random
 
 Make = Callable[..., Any]
 
@@ -118,10 +122,37 @@ def test_a_fusion_bias_is_refused_because_no_server_has_it(eagle3: Make) -> None
     assert draft.refusal()["refused-tensor"].where == "fc.bias"
 
 
-def test_attention_biases_are_refused(eagle3: Make) -> None:
+def biased(layer: str) -> dict[str, torch.Tensor]:
+    return SIZES.qkv_bias(layer) | random({f"{layer}self_attn.o_proj.bias": (16,)})
+
+
+def test_attention_biases_of_all_layers_are_kept(eagle3: Make) -> None:
+    draft = eagle3(layers=2, num_hidden_layers=2, attention_bias=True)
+    draft.tensors |= biased("midlayer.") | biased("layers.1.")
+    converted = draft.convert(validate=True)
+    assert converted.layer["attention_bias"] is True
+    again = convert(converted.output, converted.output.with_name("again")).output
+    assert (again / "model.safetensors").read_bytes() == (converted.output / "model.safetensors").read_bytes()
+    assert json.loads((again / "config.json").read_text()) == converted.config
+
+
+def test_attention_biases_without_one_on_the_output_are_refused(eagle3: Make) -> None:
     draft = eagle3()
-    draft.tensors["midlayer.self_attn.q_proj.bias"] = torch.ones(24)
-    assert draft.refusal()["unclaimed-tensor"].where == "midlayer.self_attn.q_proj.bias"
+    draft.tensors |= SIZES.qkv_bias("midlayer.")
+    assert draft.refusal()["unclaimed-tensor"].where.startswith("midlayer.self_attn.")
+
+
+def test_some_of_the_attention_biases_are_refused(eagle3: Make) -> None:
+    draft = eagle3()
+    draft.tensors |= biased("midlayer.")
+    del draft.tensors["midlayer.self_attn.k_proj.bias"]
+    assert draft.refusal()["missing-tensor"].where.endswith("k_proj.bias")
+
+
+def test_attention_biases_in_one_of_two_layers_are_refused(eagle3: Make) -> None:
+    draft = eagle3(layers=2, num_hidden_layers=2)
+    draft.tensors |= biased("midlayer.")
+    assert draft.refusal()["missing-tensor"].where.startswith("layers.1.self_attn.")
 
 
 def test_tied_embeddings_in_the_source_are_never_tied_in_the_output(eagle3: Make) -> None:

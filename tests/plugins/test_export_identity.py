@@ -88,6 +88,7 @@ class Eagle3:
     head: bool
     embedding: str
     qk_norms: bool
+    biases: bool
     norms: str  # "none", "before fc" or "per state"
     norm_before_residual: bool
     norm_output: bool
@@ -106,6 +107,9 @@ class Eagle3:
         for number in range(self.layers) if self.qk_norms else ():
             names = (f"layers.{number}.self_attn.{norm}.weight" for norm in ("q_norm", "k_norm"))
             made |= random(dict.fromkeys(names, (SIZES.head_dim,)))
+        for number in range(self.layers) if self.biases else ():
+            layer = f"layers.{number}."
+            made |= SIZES.qkv_bias(layer) | random({f"{layer}self_attn.o_proj.bias": (SIZES.hidden,)})
         if self.norms == "before fc":
             made |= random({"input_norm.weight": (len(self.ids) * SIZES.hidden,)})
         if self.norms == "per state":
@@ -132,9 +136,9 @@ class Eagle3:
         # As outputs these would be the default of those who count inputs: whoever reads them cannot know.
         doubtful = outputs == [2, LAYERS // 2, LAYERS - 3] or outputs[0] < 0
         return {
-            "vllm": False,
-            "sglang": not plain or doubtful or self.embedding == "own" or len(self.ids) == 1,
-            "safeai": not plain or not usual or self.norms != "none" or self.layers > 1,
+            "vllm": self.qk_norms and self.biases,
+            "sglang": not plain or self.biases or doubtful or self.embedding == "own" or len(self.ids) == 1,
+            "safeai": not plain or self.biases or not usual or self.norms != "none" or self.layers > 1,
         }[target]
 
 
@@ -162,6 +166,7 @@ EAGLE3S = st.builds(
     head=st.booleans(),
     embedding=st.sampled_from(["shared", "own", "copy"]),
     qk_norms=st.sampled_from([False, False, False, True]),
+    biases=st.sampled_from([False, False, False, True]),
     norms=st.sampled_from(["none", "none", "before fc", "per state"]),
     norm_before_residual=st.sampled_from([False, False, True]),
     norm_output=st.sampled_from([False, False, True]),

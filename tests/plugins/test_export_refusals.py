@@ -42,6 +42,12 @@ def qkv_biased(draft: Any) -> Any:
     return draft
 
 
+def biased(draft: Any) -> Any:
+    rows = {"q": 24, "k": 12, "v": 12, "o": 16}
+    draft.tensors |= {f"midlayer.self_attn.{part}_proj.bias": torch.ones(count) for part, count in rows.items()}
+    return draft
+
+
 @pytest.mark.parametrize("target", ["vllm", "sglang", "safeai"])
 def test_layernorms_around_the_fusion_have_no_native_place(target: str, eagle: Make) -> None:
     assert "layernorms around the fusion" in reason(normed(eagle()).convert().output, target)
@@ -70,6 +76,15 @@ def test_the_old_library_takes_the_verifiers_embedding(eagle: Make, make_verifie
 @pytest.mark.parametrize("target", ["sglang", "speculators-0.6"])
 def test_biases_on_queries_keys_and_values_alone_are_not_everywhere(target: str, eagle: Make) -> None:
     assert "biases on queries, keys and values" in reason(qkv_biased(eagle()).convert().output, target)
+
+
+@pytest.mark.parametrize("target", ["sglang", "safeai"])
+def test_biases_in_the_attention_of_eagle3_are_vllms_alone(target: str, eagle3: Make) -> None:
+    assert "it has no biases in its attention" in reason(biased(eagle3()).convert().output, target)
+
+
+def test_not_even_vllm_has_them_all_beside_norms_on_queries_and_keys(eagle3: Make) -> None:
+    assert "Qwen3 layers have no bias on the output" in reason(biased(qk_normed(eagle3())).convert().output, "vllm")
 
 
 @pytest.mark.parametrize("kind", ["eagle", "eagle3"])

@@ -66,6 +66,14 @@ def a_base_that_specforge_may_not_have_read(make: Make, broken: bool) -> Finding
     return validate(make.specforge(rope_theta=1000000.0 if broken else 10000.0))
 
 
+@TRIGGERS.rule("fixed-by-the-trainer")
+def what_the_home_made_trainer_writes_nowhere(make: Make, broken: bool) -> Findings:
+    draft = make.home_made()
+    del draft.tensors["hidden_state_projection.weight"]
+    fixed = {"hidden_act": "silu", "max_position_embeddings": 131072, "rope_theta": 1e6}
+    return convert(draft if broken else draft.set(**fixed), aux_layer_ids=[2, 4, 6])
+
+
 @TRIGGERS.rule("norm-before-residual-unknown")
 def a_spelling_that_two_trainers_share(make: Make, broken: bool) -> Findings:
     return validate(make.eagle3(**RESEARCH, norm_before_residual=... if broken else False))
@@ -127,6 +135,14 @@ def a_later_modelopt(make: Make, broken: bool) -> Findings:
     draft = make.specforge(prefix="layers.0." if broken else "midlayer.")
     del draft.tensors["t2d"]
     return validate(draft)
+
+
+@TRIGGERS.rule("state-fed-back-differs")
+def a_projection_of_the_state_fed_back(make: Make, broken: bool) -> Findings:
+    draft = make.home_made()
+    if not broken:
+        del draft.tensors["hidden_state_projection.weight"]
+    return convert(draft, aux_layer_ids=[2, 4, 6])
 
 
 @TRIGGERS.rule("positions-extended")
