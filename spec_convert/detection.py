@@ -56,6 +56,11 @@ class Detection:
         ]  # fmt: skip
 
     @property
+    def inside_target(self) -> bool:
+        """Whether the draft is a part of the model that it drafts for."""
+        return self.winner.inside_target(self.checkpoint)
+
+    @property
     def features(self) -> Mapping[str, Any]:
         return self.winner.features(self.checkpoint)
 

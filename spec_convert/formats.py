@@ -32,6 +32,7 @@ class Request:
     rope_theta: float | None = None
     speculative_tokens: int | None = None
     dtype: str | None = None
+    max_shard_size: int | None = None
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def never(checkpoint: Checkpoint) -> bool:
     return False
 
 
-ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype"})
+ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype", "max_shard_size"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,7 @@ class Format:
 
     ``own_type`` describes what it ``produces`` when that is no type of `spec_convert.unified`. ``is_unified`` says of a
     checkpoint of this format that servers read it as it lies, so that nothing about it may be left to be completed.
+    ``inside_target`` says that the draft is a part of a whole model, its own verifier, of which the rest stays there.
     ``example`` makes a tiny checkpoint in these sizes: what `spec_convert.testing` proves the format with.
     """
 
@@ -162,4 +164,5 @@ class Format:
     exports: tuple[Export, ...] = ()
     own_type: UnifiedType | None = None
     is_unified: Callable[[Checkpoint], bool] = never
+    inside_target: Callable[[Checkpoint], bool] = never
     example: Callable[[Sizes], Example] | None = None
