@@ -20,7 +20,7 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins import eagle_layernorms, eagle_mlp
-from spec_convert.plugins.families import eagle1, eagle3, examples, llama, peagle
+from spec_convert.plugins.families import eagle1, eagle3, examples, llama, mtp, peagle
 from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
@@ -31,8 +31,10 @@ FLAGS = {  # by type
     "eagle3": eagle3.FLAGS,
     "eagle": eagle1.FLAGS,
     "eagle_mlp": eagle_mlp.FORMAT.flags,
+    "mtp": frozenset[str](),
     "peagle": eagle3.FLAGS,
 }
+MTP_TABLES = {False: mtp.unified(llama.MLP), True: mtp.unified(mtp.ROUTER + mtp.STACKED_EXPERTS)}  # with experts?
 # fmt: off
 EAGLE_NORMS = {
     "before_fusion": eagle1.LAYERNORMS,
@@ -74,6 +76,7 @@ def features(checkpoint: Checkpoint) -> Mapping[str, Any]:
         "eagle3": eagle3.features,
         "eagle": eagle1.features,
         "eagle_mlp": eagle_mlp.features,
+        "mtp": _mtp_features,
         "peagle": eagle3.features,
     }.get(str(kind))
     return {"speculators_model_type": kind} | (family(checkpoint) if family else {})
@@ -85,6 +88,7 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
         "eagle3": _eagle3_layout,
         "eagle": _eagle_layout,
         "eagle_mlp": _eagle_mlp_layout,
+        "mtp": _mtp_layout,
         "peagle": _peagle_layout,
     }[kind]
     parts = of_type(checkpoint, config, request)
@@ -126,6 +130,25 @@ def _qk_norms(checkpoint: Checkpoint, layer: Facts) -> list[Finding]:
     return [found("missing-tensor", where=layer.where, message=message)]
 
 
+def _mtp_features(checkpoint: Checkpoint) -> dict[str, Any]:
+    fusion = checkpoint.shape(f"{mtp.UNIFIED}input_proj.weight")
+    return {"hidden_size": fusion[0] if fusion else None, "layers": 1}
+
+
+def _mtp_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
+    layer = _mtp_facts(config, request)
+    experts = mtp.has_experts(layer)
+    return Layout(table=MTP_TABLES[experts], sizes=mtp.sizes(layer))
+
+
+def _mtp_facts(config: Facts, request: Request) -> Facts:
+    """The layer's config is the target's own, so what the library leaves out as its default, the target tells."""
+    layer, verifier = config.part(LAYER), request.verifier
+    theirs = verifier.text_config if verifier else {}
+    same = layer.get("model_type") == theirs.get("model_type")
+    return replace(layer, values={**theirs, **layer.values}) if same else layer
+
+
 def _eagle_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
     layer = config.part(LAYER)
     bias, findings = eagle1.fusion_bias_rows(checkpoint, request, eagle1.BIAS_TENSOR)
@@ -153,6 +176,8 @@ def describe(draft: Draft) -> Described:
     kind, config = unified_type(draft.checkpoint), Facts.of(draft.checkpoint)
     if kind == "eagle_mlp":
         return eagle_mlp.describe(draft)
+    if kind == "mtp":
+        return mtp.describe(draft, _mtp_facts(config, draft.request))
     layer = config.part(LAYER)
     if kind == "peagle":
         return peagle.describe(draft, layer, config)
@@ -201,6 +226,8 @@ FORMAT = Format(
         "eagle: layernorms after the fusion": EAGLE_NORMS["after_fusion"],
         "eagle: layernorms after the fusion with --no-layernorms": eagle1.without(EAGLE_NORMS["after_fusion"]),
         "eagle_mlp": eagle_mlp.TABLE,
+        "mtp": MTP_TABLES[False],
+        "mtp: with experts": MTP_TABLES[True],
         "peagle: besides those of eagle3": peagle.MASK,
     },
     recognise=recognise,

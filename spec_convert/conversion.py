@@ -17,8 +17,9 @@ from spec_convert.formats import Counting, Request
 from spec_convert.narration import say
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import Plan, make_plan
-from spec_convert.source_hashes import SourceHashes
-from spec_convert.verifier import Verifier, open_verifier
+from spec_convert.shards import shard_size
+from spec_convert.source_hashes import SourceHashes, hashes_of_parts
+from spec_convert.verifier import Verifier, open_verifier, verifier_of
 from spec_convert.writer import write
 
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -69,6 +70,7 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
     rope_theta: float | None = None,
     speculative_tokens: int | None = None,
     dtype: str | None = None,
+    max_shard_size: int | str | None = None,
     validate: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -78,15 +80,16 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
 
     ``source`` and ``verifier`` are folders or Hub ids; ``verifier`` may be left out when the checkpoint names its own.
     Flags that are None are decided by the checkpoint. ``aux_layer_ids`` are boundary ids; ``aux_layer_convention`` says
-    how the checkpoint's own, or its trainer's default, are counted. ``validate`` also runs the reference draft before
-    the directory gets its name. Raises Unreadable, Refused (with every finding) or UsageError; nothing is left in
+    how the checkpoint's own, or its trainer's default, are counted. Weights above ``max_shard_size`` (bytes, or words
+    such as "5GB"; None: 50 GB) are written in several files. ``validate`` also runs the reference draft before the
+    directory gets its name. Raises Unreadable, Refused (with every finding) or UsageError; nothing is left in
     ``output`` then.
     """
     started = time.monotonic()
     checkpoint = open_checkpoint(source, revision=revision)
-    with SourceHashes(checkpoint, wanted=not dry_run) as hashes:
-        say(f"Converting {source}")
-        detection = recognise(checkpoint, forced=format)
+    say(f"Converting {source}")
+    detection = recognise(checkpoint, forced=format)
+    with SourceHashes(checkpoint, wanted=not dry_run, weights=not detection.inside_target) as hashes:
         say(f"Loaded {len(checkpoint.tensors)} weights ({checkpoint.container}), format {detection.format}")
         request = Request(
             verifier=choose_verifier(detection, verifier),
@@ -98,6 +101,7 @@ def convert(  # noqa: PLR0913  the contract of the command line, flag by flag
             rope_theta=rope_theta,
             speculative_tokens=speculative_tokens,
             dtype=dtype_code(dtype),
+            max_shard_size=shard_size(max_shard_size),
         )
         plan = make_plan(detection, request).require_clean()
         target, pushed = Path(output), None
@@ -123,6 +127,7 @@ def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
             "id": detection.checkpoint.source,
             "revision": detection.checkpoint.files.revision,
             "sha256": dict(hashes),
+            **_hashes_of_the_part(plan),
         },
         "verifier": {"id": verifier.name, "revision": verifier.files.revision} if verifier else None,
         "format": detection.format,
@@ -138,15 +143,27 @@ def provenance(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _hashes_of_the_part(plan: Plan) -> dict[str, Any]:
+    """Of a target as large as it may be only what was read."""
+    detection = plan.detection
+    if not detection.inside_target:
+        return {}
+    return {"sha256_of_tensors": hashes_of_parts(detection.checkpoint.files, plan.used)}
+
+
 def choose_verifier(detection: Detection, given: str | Path | None) -> Verifier:
-    """The verifier that was given, else the one that a unified directory names itself.
+    """The verifier that was given, else the one that a unified directory names itself, or that the draft is inside.
 
     Raises Refused for a draft that would not be converted whatever its verifier is.
     """
     if detection.winner.unconverted is not None:
         make_plan(detection, Request()).require_clean()
+    if given is None and detection.inside_target:
+        return verifier_of(detection.checkpoint)
     if given is not None:
         source = detection.checkpoint.source
+        if detection.inside_target:
+            return open_verifier(given)
         if os.path.exists(given) and os.path.exists(source) and os.path.samefile(given, source):
             raise UsageError("SOURCE and verifier are one folder", hint="`--verifier` names the model, not the draft")
         return open_verifier(given)

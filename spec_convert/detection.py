@@ -56,6 +56,11 @@ class Detection:
         ]  # fmt: skip
 
     @property
+    def inside_target(self) -> bool:
+        """Whether the draft is a part of the model that it drafts for."""
+        return self.winner.inside_target(self.checkpoint)
+
+    @property
     def features(self) -> Mapping[str, Any]:
         seen, unconverted = self.winner.features(self.checkpoint), self.winner.unconverted
         return seen if unconverted is None else {**seen, **unconverted.features(self.checkpoint)}

@@ -27,6 +27,7 @@ from spec_convert.plan import Plan, cast_steps, make_plan
 from spec_convert.reading_back import Together, require_same
 from spec_convert.registry import registry
 from spec_convert.rules import found
+from spec_convert.shards import shard_size
 from spec_convert.source_hashes import SourceHashes
 from spec_convert.writer import write
 
@@ -85,20 +86,22 @@ def export(  # noqa: PLR0913  the contract of the command line, flag by flag
     verifier: str | Path | None = None,
     revision: str | None = None,
     dtype: str | None = None,
+    max_shard_size: int | str | None = None,
     dry_run: bool = False,
     force: bool = False,
 ) -> Exported:
     """Write the unified directory ``source`` in the native layout of the target ``to``, as the directory ``output``.
 
-    ``verifier`` may be left out when the directory names one that is at hand. ``dtype`` casts the weights. Raises
-    UsageError (no such target, or ``source`` is not unified), Refused (the target's code does not compute this draft,
-    or what was written does not read back) and Unreadable; nothing is left in ``output`` then.
+    ``verifier`` may be left out when the directory names one that is at hand. ``dtype`` casts the weights, and above
+    ``max_shard_size`` they are written in several files, as by `convert`. Raises UsageError (no such target, or
+    ``source`` is not unified), Refused (the target's code does not compute this draft, or what was written does not
+    read back) and Unreadable; nothing is left in ``output`` then.
     """
     started = time.monotonic()
     checkpoint, target = open_checkpoint(source, revision=revision), Path(output)
     with SourceHashes(checkpoint, wanted=not dry_run) as hashes:
         say(f"Exporting {source} to {to}")
-        job = _job(checkpoint, to, verifier, dtype)
+        job = _job(checkpoint, to, verifier, dtype_code(dtype), shard_size(max_shard_size))
         outgoing = _outgoing(job)
         native = job.way.write(outgoing)
         plan = _plan(job, outgoing, native)
@@ -118,14 +121,18 @@ def export(  # noqa: PLR0913  the contract of the command line, flag by flag
     )  # fmt: skip
 
 
-def _job(checkpoint: Checkpoint, to: str, verifier: str | Path | None, dtype: str | None) -> _Job:
+def _job(
+    checkpoint: Checkpoint, to: str, verifier: str | Path | None, dtype: str | None, max_shard_size: int | None
+) -> _Job:
     kind = _unified_type(checkpoint)
     ways = registry().exporters(kind)
     if to not in ways:
-        known = ", ".join(sorted(ways)) or "none"
-        raise UsageError(f"there is no export of `{kind}` drafts to `{to}`", hint=f"targets for this type: {known}")
+        known = ", ".join(sorted(ways))
+        hint = f"targets for this type: {known}" if known else "a head of its target goes back by `spec-convert stitch`"
+        raise UsageError(f"there is no export of `{kind}` drafts to `{to}`", hint=hint)
     detection = recognise(checkpoint)
-    request = Request(verifier=choose_verifier(detection, verifier), dtype=dtype_code(dtype))
+    chosen = choose_verifier(detection, verifier)
+    request = Request(verifier=chosen, dtype=dtype, max_shard_size=max_shard_size)
     unified = make_plan(detection, replace(request, dtype=None)).require_clean()
     if odd := [name for step in unified.steps if step.via is not COPY for name, _ in step.targets]:
         raise UsageError(f"{checkpoint.source}: {odd[0]} is not stored as unified directories store it", hint=_CONVERT)

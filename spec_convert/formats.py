@@ -36,6 +36,7 @@ class Request:
     rope_theta: float | None = None
     speculative_tokens: int | None = None
     dtype: str | None = None
+    max_shard_size: int | None = None
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def never(checkpoint: Checkpoint) -> bool:
     return False
 
 
-ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype"})
+ALWAYS_HEEDED = frozenset({"speculative_tokens", "dtype", "max_shard_size"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +180,7 @@ class Format:
     ``unconverted`` says why there is nothing that the checkpoint is converted to; ``layout`` must then refuse with it.
     Such a format leaves a checkpoint to every format that converts it.
     ``story`` is what `spec-convert formats NAME` tells; without one, the docstring of the module that recognises.
+    ``inside_target`` says that the draft is a part of a whole model, its own verifier, of which the rest stays there.
     ``example`` makes a tiny checkpoint in these sizes: what `spec_convert.testing` proves the format with.
     """
 
@@ -197,4 +199,5 @@ class Format:
     is_unified: Callable[[Checkpoint], bool] = never
     unconverted: Unconverted | None = None
     story: str = ""
+    inside_target: Callable[[Checkpoint], bool] = never
     example: Callable[[Sizes], Example] | None = None

@@ -54,6 +54,9 @@ class Mapped:
         return self.sizes[name].value
 
 
+_Place = tuple[int, int, tuple[tuple[str, str], ...]]  # a row, one of its sources, and what its holes stand for
+
+
 @dataclass(frozen=True)
 class _Claim:
     """A row with its holes filled, and which of its sources the checkpoint has."""
@@ -107,21 +110,33 @@ def apply(table: TensorMap, tensors: Mapping[str, Tensor], sizes: Mapping[str, K
 def _claim(table: TensorMap, tensors: Iterable[str]) -> tuple[list[_Claim], list[str]]:
     groups: dict[tuple[int, tuple[tuple[str, str], ...]], dict[int, str]] = defaultdict(dict)
     unclaimed = []
+    plain, holed = _sources(table)
     for name in sorted(tensors):
         hits = (
             (number, position, tuple(sorted(values.items())))
-            for number, row in enumerate(table.rows)
-            if not row.derived
-            for position, template in enumerate(row.sources)
+            for number, position, template in holed
             if (values := template.match(name)) is not None
         )
-        hit = next(hits, None)
+        hit = plain.get(name) or next(hits, None)
         if hit is None:
             unclaimed.append(name)
         else:
             number, position, filled = hit
             groups[number, filled][position] = name
     return [_Claim(table.rows[n], filled, present) for (n, filled), present in groups.items()], unclaimed
+
+
+def _sources(table: TensorMap) -> tuple[dict[str, _Place], list[tuple[int, int, Template]]]:
+    """Where a table takes what from: whole names, which thousands of experts have, and names with holes."""
+    plain: dict[str, _Place] = {}
+    holed = []
+    for number, row in enumerate(table.rows):
+        for position, template in enumerate(row.sources) if not row.derived else ():
+            if template.holes:
+                holed.append((number, position, template))
+            else:
+                plain[template.text] = number, position, ()
+    return plain, holed
 
 
 def _derived(row: Row, tensors: Iterable[str]) -> _Claim:

@@ -302,3 +302,63 @@ class Then:
 
     def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
         return self.last.run(self.first.run(sources, outputs), outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Matrices of one shape as the slabs of one tensor: ``each`` of them, by rows, make a slab (an expert's)."""
+
+    slabs: int
+    each: int
+
+    @property
+    def name(self) -> str:
+        return f"stack {self.slabs} slabs of {self.each}"
+
+    @property
+    def inverse(self) -> Unstack:
+        return Unstack(self.slabs, self.each)
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        if len(sources) != self.slabs * self.each or not all(source.shape for source in sources):
+            raise ValueError(f"{self.slabs} slabs of {self.each} are not made of {len(sources)} such tensors")
+        if len(set(sources)) != 1:
+            raise ValueError("the parts differ in dtype or shape")
+        rows, *rest = sources[0].shape
+        return [Header(sources[0].dtype, (self.slabs, self.each * rows, *rest))]
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        import numpy as np
+
+        return [np.concatenate(sources).reshape(outputs[0].shape)]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstack:
+    """The inverse: every slab cut by rows into ``each`` matrices of one shape."""
+
+    slabs: int
+    each: int
+
+    @property
+    def name(self) -> str:
+        return f"cut {self.slabs} slabs into {self.each}"
+
+    @property
+    def inverse(self) -> Stack:
+        return Stack(self.slabs, self.each)
+
+    def outputs(self, sources: Sequence[Header], size: Size) -> list[Header]:
+        (source,) = sources
+        if len(source.shape) < 2 or source.shape[0] != self.slabs or source.shape[1] % self.each:
+            raise ValueError(f"has shape {source.shape}, not {self.slabs} slabs of {self.each} parts")
+        part = Header(source.dtype, (source.shape[1] // self.each, *source.shape[2:]))
+        return [part] * (self.slabs * self.each)
+
+    def run(self, sources: Sequence[np.ndarray], outputs: Sequence[Header]) -> list[np.ndarray]:
+        return list(sources[0].reshape(len(outputs), *outputs[0].shape))
+
+
+def only_cuts(operation: Operation) -> bool:
+    """Whether the bytes of all results, one after the other, are those of the sources: nothing has to be read."""
+    return isinstance(operation, Identity | Fuse | Split | Stack | Unstack)

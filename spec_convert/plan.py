@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+MOST_LISTED = 1000  # names that are dropped for one reason: of what stays in a large target, the rest is counted
 MOST_STATES = 1000  # of its verifier that a draft can fuse: none has as many layers
 
 
@@ -90,7 +91,17 @@ class Plan:
         ]
         there = self.detection.checkpoint.tensors  # an export's plan also names what its source had dropped before
         dropped = {there[name].name if name in there else name: why for name, why in self.dropped.items()}
-        return {"moved": moved, "dropped": dropped}
+        return {"moved": moved, "dropped": _counted(dropped)}
+
+
+def _counted(dropped: Mapping[str, str]) -> dict[str, str]:
+    """The same, but where very many names have one reason, the first of them and how many more there are."""
+    names: dict[str, list[str]] = {}
+    for name, why in dropped.items():
+        names.setdefault(why, []).append(name)
+    many = {why: group for why, group in names.items() if len(group) > MOST_LISTED}
+    few = {name: why for name, why in dropped.items() if why not in many}
+    return few | {f"{group[0]} and {len(group) - 1} more": why for why, group in many.items()}
 
 
 def make_plan(detection: Detection, request: Request) -> Plan:

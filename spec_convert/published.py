@@ -17,6 +17,7 @@ def _unified(kind: str) -> Callable[[], Any]:
             "eagle": unified.EagleConfig,
             "eagle3": unified.Eagle3Config,
             "eagle_mlp": unified.EagleMlpConfig,
+            "mtp": unified.MtpConfig,
             "peagle": unified.PEagleConfig,
         }
         return models[kind]
@@ -34,6 +35,7 @@ SCHEMAS: dict[str, Callable[[], Any]] = {
     "eagle": _unified("eagle"),
     "eagle3": _unified("eagle3"),
     "eagle_mlp": _unified("eagle_mlp"),
+    "mtp": _unified("mtp"),
     "peagle": _unified("peagle"),
     "validation-report": _validation,
 }

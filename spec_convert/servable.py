@@ -157,7 +157,7 @@ def _converted(detection: Detection, base: Verifier) -> Path:
     if not _is_done(folder):
         with _alone(folder):
             if not _is_done(folder):
-                _mention(_convert_into(folder, checkpoint, base))
+                _mention(_convert_into(folder, detection, base))
                 return folder
     say(f"Using the conversion of {checkpoint.source} in {folder}")
     return folder
@@ -167,12 +167,13 @@ def _is_done(folder: Path) -> bool:
     return (folder / "conversion.json").exists()
 
 
-def _convert_into(folder: Path, checkpoint: Checkpoint, base: Verifier) -> Iterable[Finding]:
+def _convert_into(folder: Path, detection: Detection, base: Verifier) -> Iterable[Finding]:
     """From the commits that were looked at, even if their branches have moved since."""
+    checkpoint = detection.checkpoint
     source, commit = checkpoint.source, checkpoint.files.revision
     if commit is not None:
         source = source.partition("@")[0]
-        for name in checkpoint.weight_files:
+        for name in () if detection.inside_target else checkpoint.weight_files:
             # By the branch that was asked for: so the Hub's cache knows its commit, and the same words work offline.
             checkpoint.files.path(name)
     verifier = base.name if base.files.revision is None else f"hf://{base.name}@{base.files.revision}"

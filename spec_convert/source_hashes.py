@@ -1,4 +1,4 @@
-"""The sha256 of every source file, computed in a thread of its own while the rest of a conversion goes on.
+"""The sha256 of every source file that is read whole, in a thread of its own while the rest of a conversion goes on.
 
 One stream of sha256 takes twice as long as copying the file does, so it has to start before anything is planned.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -14,6 +15,8 @@ from threading import Event
 
 from spec_convert.checkpoint import Checkpoint
 from spec_convert.containers.refusal import damaged
+from spec_convert.copying import Piece, blocks
+from spec_convert.tensor import Files, Tensor
 
 # Every block costs two waits for the interpreter, which is busy importing and planning: so not many of them.
 BLOCK = 16 << 20
@@ -23,10 +26,12 @@ class SourceHashes:
     """The hashes of one checkpoint's files. As a context manager, so that a refused checkpoint is not hashed on.
 
     When they are ``wanted``, files on this machine are read from the start; what is on the Hub only for ``result``.
+    Without ``weights`` those of a model are left alone of which a conversion reads only a part: see `hashes_of_parts`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, wanted: bool) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, wanted: bool, weights: bool = True) -> None:
         self._checkpoint = checkpoint
+        self._weight_files = checkpoint.weight_files if weights else ()
         self._at_once = wanted and checkpoint.files.revision is None
         self._abandoned = Event()
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -53,7 +58,7 @@ class SourceHashes:
     def _all(self) -> dict[str, str]:
         files = self._checkpoint.files
         described = [name for name in files.sizes() if name == "config.json" or name.endswith(".index.json")]
-        return {name: self._one(files.path(name)) for name in sorted({*self._checkpoint.weight_files, *described})}
+        return {name: self._one(files.path(name)) for name in sorted({*self._weight_files, *described})}
 
     def _one(self, path: Path) -> str:
         digest = hashlib.sha256()
@@ -69,3 +74,14 @@ class SourceHashes:
         except (OSError, ValueError) as reason:  # ValueError: it is shorter than it was
             raise damaged(path.name, f"cannot be read: {reason}") from reason
         return digest.hexdigest()
+
+
+def hashes_of_parts(files: Files, tensors: Iterable[Tensor]) -> dict[str, str]:
+    """The sha256 of the bytes of each tensor, by name. Raises Unreadable when one cannot be read."""
+    hashes = {}
+    for tensor in tensors:
+        digest = hashlib.sha256()
+        for block in blocks(files, Piece(tensor.file, tensor.start, tensor.start + tensor.nbytes, tensor.name)):
+            digest.update(block)
+        hashes[tensor.name] = digest.hexdigest()
+    return hashes

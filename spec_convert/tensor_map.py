@@ -7,11 +7,11 @@ reported. Conditions belong to formats, not to rows: where values decide, a form
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from spec_convert.operations import COPY, Fuse, Operation, Split, Then
+from spec_convert.operations import COPY, Fuse, Operation, Split, Stack, Then
 from spec_convert.templates import MapError, Template
 
 Shape = tuple[str, ...]
@@ -82,6 +82,17 @@ def fuse(*sources: str, into: str, shapes: str) -> Row:
         raise MapError(f"{into!r}: {len(sources)} sources, {len(laws)} shapes")
     parts = tuple(law[0] for law in laws)
     return Row(sources=tuple(map(Template, sources)), targets=(Template(into),), via=Fuse(parts), laws=laws)
+
+
+def stack(slabs: Sequence[Sequence[str]], *, into: str, shape: str) -> Row:
+    """Matrices of one ``shape`` as the slabs of one tensor, each slab made of some by rows (the experts of a layer)."""
+    names = [name for slab in slabs for name in slab]
+    if len({len(slab) for slab in slabs}) != 1:
+        raise MapError(f"{into!r}: the slabs are made of different numbers of tensors")
+    return Row(
+        sources=tuple(map(Template, names)), targets=(Template(into),), via=Stack(len(slabs), len(slabs[0])),
+        laws=(tuple(shape.split()),) * len(names),
+    )  # fmt: skip
 
 
 def split(source: str, *, into: Mapping[str, str], shape: str = "", first: Operation = COPY) -> Row:
@@ -157,7 +168,16 @@ def _refuse_overlaps(rows: Iterable[Row], side: str) -> None:
         if not (side == "source" and row.derived)
         for template in (row.sources if side == "source" else row.targets)
     ]
-    for (one, left), (other, right) in combinations(names, 2):
+    plain: dict[str, tuple[Row, Template]] = {}
+    holed = [(row, template) for row, template in names if template.holes]
+    pairs = list(combinations(holed, 2))
+    for row, template in names:
+        if not template.holes:
+            if template.text in plain:
+                pairs.append((plain[template.text], (row, template)))
+            plain[template.text] = row, template
+            pairs += [(other, (row, template)) for other in holed]
+    for (one, left), (other, right) in pairs:
         if side == "target" and one.spelling and one.spelling == other.spelling:
             continue  # two spellings of one tensor: that only one occurs is checked against the checkpoint
         if (name := left.witness(right)) is not None:

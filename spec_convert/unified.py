@@ -183,5 +183,66 @@ class EagleMlpConfig(Envelope):
     layer_norm_eps: Annotated[float, Field(gt=0)]
 
 
-AnyConfig = Eagle3Config | PEagleConfig | EagleConfig | EagleMlpConfig
+class MtpLayerConfig(Strict):
+    """The target's own decoder config, as far as its MTP layer, and the library that builds this layer, read it.
+
+    `num_hidden_layers` and `layer_types` are the target's: the library takes the state behind its last layer, and
+    builds the MTP layer as the last one of full attention.
+    """
+
+    model_type: str
+    hidden_size: Positive
+    num_hidden_layers: Positive
+    layer_types: list[Literal["linear_attention", "full_attention"]]
+    num_attention_heads: Positive
+    num_key_value_heads: Positive
+    head_dim: Positive
+    vocab_size: Positive
+    hidden_act: str
+    rms_norm_eps: Annotated[float, Field(gt=0)]
+    max_position_embeddings: Positive
+    rope_parameters: dict[str, Any] = Field(
+        description="With `rope_type`, `rope_theta` and `partial_rotary_factor`, and what its kind of scaling needs"
+    )
+    attention_bias: Literal[False]
+    tie_word_embeddings: bool = Field(description="Whether the target's head is its embedding")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if missing := {"rope_type", "rope_theta", "partial_rotary_factor"} - self.rope_parameters.keys():
+            raise ValueError(f"rope_parameters has no {', '.join(sorted(missing))}")
+        if len(self.layer_types) != self.num_hidden_layers or "full_attention" not in self.layer_types:
+            raise ValueError("layer_types is not one word a layer, with full attention among them")
+        return self
+
+
+class MtpDenseLayerConfig(MtpLayerConfig):
+    """Of dense Qwen3.5."""
+
+    model_type: Literal["qwen3_5_text"]
+    intermediate_size: Positive
+
+
+class MtpMoeLayerConfig(MtpLayerConfig):
+    """Of Qwen3-Next and Qwen3.5 with experts: each in every layer."""
+
+    model_type: Literal["qwen3_next", "qwen3_5_moe_text"]
+    num_experts: Positive
+    num_experts_per_tok: Positive
+    moe_intermediate_size: Positive
+    shared_expert_intermediate_size: Positive
+    norm_topk_prob: bool = Field(description="The weights of the chosen experts are scaled to add up to one")
+    decoder_sparse_step: Literal[1]
+    mlp_only_layers: Annotated[list[int], Field(max_length=0)]
+
+
+class MtpConfig(Envelope):
+    """The MTP head of a target, apart from it. Servers take it inside the target alone: `spec-convert stitch`."""
+
+    speculators_model_type: Literal["mtp"]
+    num_nextn_predict_layers: Literal[1]
+    transformer_layer_config: Annotated[MtpDenseLayerConfig | MtpMoeLayerConfig, Field(discriminator="model_type")]
+
+
+AnyConfig = Eagle3Config | PEagleConfig | EagleConfig | EagleMlpConfig | MtpConfig
 UNIFIED: TypeAdapter[AnyConfig] = TypeAdapter(Annotated[AnyConfig, Field(discriminator="speculators_model_type")])

@@ -19,12 +19,17 @@ from spec_convert.tensor import Files
 EMBEDDINGS = (
     "model.embed_tokens.weight",
     "embed_tokens.weight",
-    "model.language_model.embed_tokens.weight",
-    "language_model.model.embed_tokens.weight",
+    "model.language_model.embed_tokens.weight",  # Qwen3-VL, Qwen3.5, and what transformers 5 saves
+    "language_model.model.embed_tokens.weight",  # Llama-4, Gemma-3, Mistral-3, Llava, Kimi
+    "language_model.embed_tokens.weight",
+    "model.text_model.embed_tokens.weight",  # SmolVLM
+    "thinker.model.embed_tokens.weight",  # Qwen-Omni
     "transformer.wte.weight",
 )
+NESTED = ("text_config", "llm_config", "language_config")  # where configs of several models keep the language model's
 DRAFT_MARKS = ("speculators_model_type", "draft_vocab_size", "eagle_config")  # keys that no full model has
-HEADS = ("lm_head.weight", "language_model.lm_head.weight")
+HEADS = ("lm_head.weight", "language_model.lm_head.weight", "thinker.lm_head.weight")
+_A_FILE, _NO_CONFIG = "is a file, and servers load a model from its folder", "has no config.json"
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,10 @@ class Verifier:
     @cached_property
     def text_config(self) -> Mapping[str, Any]:
         """Where a multimodal model keeps the facts of its language model; else the config itself."""
-        nested = self.config.get("text_config")
-        return nested if isinstance(nested, dict) else self.config
+        thinker = self.config.get("thinker_config")
+        whole = thinker if isinstance(thinker, dict) else self.config
+        nested = (part for key in NESTED if isinstance(part := whole.get(key), dict))
+        return next(nested, whole)
 
     @property
     def architectures(self) -> list[str]:
@@ -53,11 +60,11 @@ class Verifier:
 
     @property
     def hidden_size(self) -> int:
-        return self._number("hidden_size")
+        return self._number("hidden_size", dimension=1)
 
     @property
     def vocab_size(self) -> int:
-        return self._number("vocab_size")
+        return self._number("vocab_size", dimension=0)
 
     @property
     def num_hidden_layers(self) -> int:
@@ -82,8 +89,11 @@ class Verifier:
             return self.embedding_name
         return self._first(HEADS, "output head")
 
-    def _number(self, key: str) -> int:
+    def _number(self, key: str, dimension: int | None = None) -> int:
+        """A fact of the config. Nested ones leave out what is usual for their class: the embedding then tells it."""
         value = self.text_config.get(key)
+        if value is None and dimension is not None and self.text_config is not self.config:
+            value = self.checkpoint.tensors[self.embedding_name].shape[dimension]
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             said = "has no" if value is None else f"says {value!r} for"
             raise Unreadable(
@@ -110,10 +120,10 @@ def open_verifier(source: str | Path, *, revision: str | None = None) -> Verifie
     """The verifier at a folder or Hub id; reads nothing but its config.json. Raises Unreadable."""
     files, file = locate(source, revision)
     if file is not None:
-        raise _unusable(source, "is a file, and servers load a model from its folder")
+        raise _unusable(source, _A_FILE)
     config = read_config(files)
     if config is None:
-        raise _unusable(source, "has no config.json")
+        raise _unusable(source, _NO_CONFIG)
     if marks := [key for key in DRAFT_MARKS if config.get(key) is not None]:
         raise _unusable(source, f"is itself a draft: its config.json has `{marks[0]}`")
     text = str(source)
@@ -121,6 +131,18 @@ def open_verifier(source: str | Path, *, revision: str | None = None) -> Verifie
         return Verifier(os.path.abspath(text), files, config)
     name, _, wanted = text.removeprefix("hf://").partition("@")
     return Verifier(name, files, config, pinned=bool(revision or wanted))
+
+
+def verifier_of(checkpoint: Checkpoint) -> Verifier:
+    """The model that ``checkpoint`` is, seen as the verifier of the draft inside it."""
+    if os.path.isfile(checkpoint.source):
+        raise _unusable(checkpoint.source, _A_FILE)
+    if checkpoint.config is None:
+        raise _unusable(checkpoint.source, _NO_CONFIG)
+    if os.path.exists(checkpoint.source):
+        return Verifier(os.path.abspath(checkpoint.source), checkpoint.files, checkpoint.config)
+    name, _, wanted = checkpoint.source.removeprefix("hf://").partition("@")
+    return Verifier(name, checkpoint.files, checkpoint.config, pinned=bool(wanted))
 
 
 def _unusable(source: str | Path, message: str) -> Unreadable:

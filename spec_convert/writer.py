@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spec_convert.checkpoint import Checkpoint
-from spec_convert.containers.refusal import damaged
+from spec_convert.copying import Opened, opened, pieces, write_all
 from spec_convert.errors import Refused
 from spec_convert.narration import progress
-from spec_convert.operations import COPY, Header
+from spec_convert.operations import Header
 from spec_convert.plan import Plan
+from spec_convert.shards import INDEX, Shard, index_text, shards
 from spec_convert.staging import staged
-from spec_convert.tensor import Tensor
-from spec_convert.tensors import CHUNK, check_finite
+from spec_convert.tensors import check_finite
 
 if TYPE_CHECKING:
     import numpy as np
-
-WEIGHTS = "model.safetensors"
 
 
 def write(
@@ -37,7 +33,7 @@ def write(
     force: bool = False,
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write the unified directory ``output``: config.json, model.safetensors and conversion.json.
+    """Write the unified directory ``output``: config.json, conversion.json and the weights, in one file or in shards.
 
     ``provenance`` makes conversion.json; it is asked last. ``check`` looks at the finished directory before it gets
     its name and may raise. Raises Refused when a weight is not finite, Unreadable when the source cannot be read to
@@ -47,11 +43,11 @@ def write(
     checkpoint, verifier = plan.detection.checkpoint, plan.request.verifier
     untouchable = [checkpoint.files, *([verifier.files] if verifier else [])]
     with staged(output, untouchable=untouchable, force=force) as folder:
-        for name in checkpoint.weight_files:
+        for name in () if plan.detection.inside_target else checkpoint.weight_files:
             checkpoint.files.path(name)  # a remote file is downloaded once, rather than read piece by piece
         if not_finite := list(check_finite(checkpoint.files, plan.used)):
             raise Refused([*plan.findings, *not_finite])
-        _write_weights(plan, folder / WEIGHTS)
+        _write_weights(plan, folder)
         _write_text(folder / "config.json", plan.config_text)
         _write_text(folder / "conversion.json", json.dumps(provenance(), indent=2) + "\n")
         if check is not None:
@@ -75,67 +71,44 @@ def header_bytes(tensors: Mapping[str, Header]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_weights(plan: Plan, path: Path) -> None:
-    checkpoint, headers = plan.detection.checkpoint, plan.tensors
-    making = {name: step for step in plan.steps for name, _ in step.targets}
-    made: dict[str, np.ndarray] = {}
-    total = sum(header.nbytes for header in headers.values())
-    with path.open("wb", buffering=0) as out, _open_sources(checkpoint) as source, progress(total) as done:
-        head = header_bytes(headers)
+def _write_weights(plan: Plan, folder: Path) -> None:
+    files = shards(plan.tensors, plan.request.max_shard_size)
+    total = sum(header.nbytes for header in plan.tensors.values())
+    checkpoint = plan.detection.checkpoint
+    making = _Making(plan)
+    with opened(checkpoint.files, downloaded=not plan.detection.inside_target) as source, progress(total) as done:
+        for shard in files:
+            _write_shard(shard, folder / shard.name, making, source, done)
+    if len(files) > 1:
+        _write_text(folder / INDEX, index_text(files))
+
+
+def _write_shard(shard: Shard, path: Path, making: _Making, source: Opened, done: Callable[[int], object]) -> None:
+    head = header_bytes(shard.tensors)
+    with path.open("wb", buffering=0) as out:
         if hasattr(os, "posix_fallocate"):  # a fifth faster than growing the file, and a full disk is found at once
-            os.posix_fallocate(out.fileno(), 0, len(head) + total)
-        _write_all(out.fileno(), head)
-        for name, header in headers.items():
-            step = making[name]
-            tensor = checkpoint.tensors[step.sources[0]]
-            if step.via is COPY and tensor.strides is None:
-                _copy_range(source(tensor.file), out.fileno(), tensor)
-            else:
-                if name not in made:
-                    made |= plan.compute(step)
-                _write_all(out.fileno(), made.pop(name).tobytes())
+            os.posix_fallocate(out.fileno(), 0, len(head) + sum(header.nbytes for header in shard.tensors.values()))
+        write_all(out.fileno(), head)
+        for name, header in shard.tensors.items():
+            making.write(name, source, out.fileno())
             done(header.nbytes)
 
 
-@contextmanager
-def _open_sources(checkpoint: Checkpoint) -> Iterator[Callable[[str], int]]:
-    opened: dict[str, int] = {}
+class _Making:
+    """The output tensors one by one: copied as they lie, or computed, several at once where one step makes them."""
 
-    def descriptor(name: str) -> int:
-        if name not in opened:
-            opened[name] = os.open(checkpoint.files.path(name), os.O_RDONLY)
-        return opened[name]
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._steps = {name: step for step in plan.steps for name, _ in step.targets}
+        self._made: dict[str, np.ndarray] = {}
 
-    try:
-        yield descriptor
-    finally:
-        for number in opened.values():
-            os.close(number)
-
-
-def _copy_range(source: int, target: int, tensor: Tensor) -> None:
-    """The bytes of ``tensor``, copied inside the kernel where the file systems allow it."""
-    start, end = tensor.start, tensor.start + tensor.nbytes
-    by_kernel = hasattr(os, "copy_file_range")
-    while start < end:
-        if by_kernel:
-            try:
-                count = os.copy_file_range(source, target, end - start, offset_src=start)
-            except OSError:  # not between these two file systems; whatever else is wrong, the write below says it
-                by_kernel = False
-                continue
-        else:
-            block = os.pread(source, min(end - start, CHUNK), start)
-            _write_all(target, block)
-            count = len(block)
-        if count == 0 and by_kernel:  # some file systems copy nothing and call it done
-            by_kernel = False
-        elif count == 0:
-            raise damaged(tensor.file, f"ends inside {tensor.name}")
-        start += count
-
-
-def _write_all(target: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
+    def write(self, name: str, source: Opened, target: int) -> None:
+        step = self._steps[name]
+        lying = pieces(step, name, self._plan.detection.checkpoint)
+        if lying is not None:
+            for piece in lying:
+                source.copy(piece, target)
+            return
+        if name not in self._made:
+            self._made |= self._plan.compute(step)
+        write_all(target, self._made.pop(name).tobytes())

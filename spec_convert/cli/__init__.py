@@ -24,6 +24,7 @@ from spec_convert.cli.output import as_problem, show_error, show_warning
 from spec_convert.cli.plugins import plugins
 from spec_convert.cli.schema import schema
 from spec_convert.cli.serve import serve
+from spec_convert.cli.stitch import stitch
 from spec_convert.cli.validate import validate
 from spec_convert.errors import Exit, SpecConvertError, UsageError
 
@@ -156,7 +157,7 @@ def _warn_of_typos() -> None:
 
 
 for command in (
-    detect, inspect, convert, batch, validate, evaluate, export, serve, formats, plugins, explain, schema, demo,
+    detect, inspect, convert, batch, validate, evaluate, export, stitch, serve, formats, plugins, explain, schema, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -56,6 +56,7 @@ class LayerIds(click.ParamType[tuple[int, ...]]):
     "--speculative-tokens", metavar="N", type=click.IntRange(min=1), help="How many tokens servers propose. Default: 3."
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Cast the weights.")
+@click.option("--max-shard-size", metavar="SIZE", help="Split weights above this, as in 5GB. Default: 50GB.")
 @click.option("--validate/--no-validate", default=False, help="Run the reference draft before anything is saved.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
 @click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")

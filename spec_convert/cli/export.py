@@ -42,6 +42,7 @@ def _targets() -> list[str]:
 @click.option("--verifier", metavar="BASE", help="The model that the draft was trained for. Default: as UNIFIED says.")
 @click.option("--revision", help="Branch, tag or commit of a Hub id.")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Cast the weights.")
+@click.option("--max-shard-size", metavar="SIZE", help="Split weights above this, as in 5GB. Default: 50GB.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing, so read nothing back.")
 @click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
 @json_option

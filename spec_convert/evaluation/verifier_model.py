@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spec_convert.errors import UsageError
 from spec_convert.evaluation.acceptance import require_numbers
-from spec_convert.unified import EagleConfig, EagleMlpConfig, FusedConfig
+from spec_convert.unified import EagleConfig, EagleMlpConfig, FusedConfig, MtpConfig
 
 if TYPE_CHECKING:
     from spec_convert.models.draft import Config
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 def wanted_states(config: Config) -> tuple[StateId, ...]:
     """The states of the verifier that a draft is fed; "final": after the last norm, what the head reads."""
     match config:
-        case EagleConfig():
+        case EagleConfig() | MtpConfig():
             return ("final",)
         case FusedConfig():
             return tuple(config.eagle_aux_hidden_state_layer_ids)

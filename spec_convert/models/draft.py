@@ -12,8 +12,17 @@ from spec_convert.models.eagle import EagleDraft
 from spec_convert.models.eagle3 import Eagle3Draft
 from spec_convert.models.errors import DraftError
 from spec_convert.models.mlp import MlpDraft
+from spec_convert.models.mtp import MtpDraft
 from spec_convert.models.peagle import PEagleDraft
-from spec_convert.unified import AnyConfig, Eagle3Config, EagleConfig, EagleMlpConfig, FusedConfig, PEagleConfig
+from spec_convert.unified import (
+    AnyConfig,
+    Eagle3Config,
+    EagleConfig,
+    EagleMlpConfig,
+    FusedConfig,
+    MtpConfig,
+    PEagleConfig,
+)
 
 __all__ = ["Draft", "DraftError", "DraftOutput", "VerifierTensors", "borrows", "build_draft"]
 
@@ -42,6 +51,8 @@ def borrows(config: Config, names: Iterable[str]) -> frozenset[str]:
             return frozenset(({"embed_tokens", "lm_head"} if full else {"embed_tokens"}) - own)
         case EagleMlpConfig():
             return frozenset()
+        case MtpConfig():
+            return frozenset({"embed_tokens", "lm_head"})
 
 
 def _empty(config: Config, names: Iterable[str], verifier: VerifierTensors | None) -> Draft:
@@ -62,6 +73,10 @@ def _empty(config: Config, names: Iterable[str], verifier: VerifierTensors | Non
             return PEagleDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
         case EagleMlpConfig():
             return MlpDraft(config)
+        case MtpConfig():
+            assert shared["embed_tokens"] is not None
+            assert shared["lm_head"] is not None
+            return MtpDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
 
 
 def _refuse_unfit(draft: Draft, tensors: Mapping[str, Tensor]) -> None:

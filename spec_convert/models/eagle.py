@@ -32,7 +32,7 @@ class EagleDraft(Draft):
         self.embed_layernorm = norm(config.layernorms)
         self.hidden_layernorm = norm(before)
         self.fc = nn.Linear(2 * size, size, bias=config.fusion_bias)
-        self.rope = Rope(layer)
+        self.rope = Rope.of(layer)
         self.layers = nn.ModuleList(
             DecoderLayer(layer, index, input_norm=index > 0 or after) for index in range(layer.num_hidden_layers)
         )

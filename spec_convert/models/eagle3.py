@@ -31,7 +31,7 @@ class Eagle3Draft(Draft):
         if config.fc_norm:
             self.fc_norm = nn.ModuleList(nn.RMSNorm(self.state_width, eps) for _ in range(self.aux_states))
         self.fc = nn.Linear(self.aux_states * self.state_width, size, bias=False)
-        self.rope = Rope(layer)
+        self.rope = Rope.of(layer)
         first = FusionLayer(layer, norm_before_residual=config.norm_before_residual)
         later = (DecoderLayer(layer, index, input_norm=True) for index in range(1, layer.num_hidden_layers))
         self.layers = nn.ModuleList([first, *later])

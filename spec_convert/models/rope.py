@@ -22,13 +22,20 @@ class Rope:
     Not a module: frequencies in a buffer would be rounded by `draft.to(torch.bfloat16)`, and far positions would blur.
     """
 
-    def __init__(self, config: LayerConfig) -> None:
-        self.head_dim = config.head_dim
-        self.theta = config.rope_theta
-        self.trained_length = config.max_position_embeddings
-        kind, parameters = _read(config.rope_scaling, theta=config.rope_theta)
+    def __init__(
+        self, head_dim: int, theta: float, trained_length: int, scaling: Mapping[str, Any] | None = None
+    ) -> None:
+        """``head_dim``: how many channels of a head are turned."""
+        self.head_dim = head_dim
+        self.theta = theta
+        self.trained_length = trained_length
+        kind, parameters = _read(scaling, theta=theta)
         self.stretch = float(parameters["factor"]) if kind == "dynamic" else None
         self.frequencies, self.magnitude = SCALINGS[kind](self.head_dim, self.theta, **parameters)
+
+    @classmethod
+    def of(cls, config: LayerConfig) -> Rope:
+        return cls(config.head_dim, config.rope_theta, config.max_position_embeddings, config.rope_scaling)
 
     def __call__(self, position_ids: Tensor) -> Rotation:
         frequencies = self.frequencies_up_to(position_ids).to(position_ids.device)

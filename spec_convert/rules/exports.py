@@ -29,4 +29,10 @@ RULES = (
         "The target has no place for what the message names, or wants what the unified directory shares",
         "Nothing; the message gives the measured difference where there is one",
     ),
+    error(
+        "stitch-mismatch",
+        "The draft does not fit into the place of the target's own",
+        "Stitching replaces tensors byte by byte: name, shape, dtype and config must be the same",
+        "Stitch into the target that it was extracted from; `convert --dtype` casts the weights of a unified draft",
+    ),
 )

@@ -128,6 +128,12 @@ RULES = (
         "Measure the acceptance. If the states were captured with transformers, the draft expects others than vLLM's",
     ),
     note(
+        "served-inside-its-target",
+        "The draft is an MTP head, which no server reads apart from its target",
+        "vLLM 0.32 takes MTP heads of the target's own files alone, and refuses the unified type `mtp`",
+        "Nothing to train it; to serve it, `spec-convert stitch UNIFIED FOLDER`, then FOLDER by the method `mtp`",
+    ),
+    note(
         "mixed-dtypes",
         "The draft's weights are stored in more than one dtype",
         "Servers cast them all to the verifier's; some trainers keep norms in float32, others leave a cast unfinished",

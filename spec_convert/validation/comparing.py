@@ -24,6 +24,7 @@ EMBEDDING, HEAD, MAP = "embed_tokens.weight", "lm_head.weight", "d2t"
 BORROWING = (
     "eagle",
     "eagle3",
+    "mtp",
     "peagle",
 )  # unified types whose drafts take from the verifier which of the two they lack
 REMOTE_CHUNK = 16 * CHUNK  # every block of a remote file is a request

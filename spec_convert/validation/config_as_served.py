@@ -25,6 +25,7 @@ LAYERS = "transformer_layer_config"
 TOP, LAYER, MODEL = "config.json", f"config.json: {LAYERS}", "config.json: model"
 HINT = "`spec-convert convert SOURCE OUTPUT` writes what is meant"
 KNOWN = (*FUSED, "eagle", "eagle_mlp")  # the types whose servers are known here
+UNSERVED = "mtp"  # no server takes it as it lies, and what the library leaves out its classes of the target fill up
 ROPE = {"rope_theta", "rope_scaling"}
 PROMISES = {"norm_before_fc", "fc_norm"}  # held against the tensors by the plan itself
 POSITIONS = "max_position_embeddings"
@@ -132,6 +133,8 @@ def _shown(scaling: Mapping[str, Any] | None) -> str:
 
 def _pairs(config: Mapping[str, Any], meant: Mapping[str, Any], untold: set[str], apart: set[str]) -> list[_Pair]:
     kind, layer, model = str(config.get("speculators_model_type")), part_of(config, LAYERS), part_of(config, "model")
+    if kind == UNSERVED:
+        return []
     pairs = [_Pair(TOP, config, meant, taken_at_top(kind, layer), ELSEWHERE | untold)]
     if wanted := part_of(meant, LAYERS):
         qwen3 = kind in FUSED and layer.get("model_type") == "qwen3"

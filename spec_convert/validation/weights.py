@@ -18,7 +18,7 @@ def weight_findings(plan: Plan) -> Iterator[Finding]:
     Raises Unreadable when the draft cannot be read to its end. What is wrong with the verifier is a finding.
     """
     checkpoint, verifier = plan.detection.checkpoint, plan.request.verifier
-    for name in checkpoint.weight_files:
+    for name in () if plan.detection.inside_target else checkpoint.weight_files:
         checkpoint.files.path(name)  # a remote file is downloaded once, rather than read piece by piece
     # An MLP draft that was exported as EAGLE-1 has a layer that does nothing.
     may_idle = (plan.config or {}).get("speculators_model_type") == "eagle"

@@ -111,7 +111,7 @@ def test_the_dialect_that_authors_are_shown_is_one_that_keeps_the_contract() -> 
 
 def test_the_whole_table_language_is_explained() -> None:
     rows = {name for name, thing in made_in(tensor_map) if inspect.isfunction(thing)}
-    assert rows == {"move", "keep", "drop", "refuse", "derive", "fuse", "split", "either"}
+    assert rows == {"move", "keep", "drop", "refuse", "derive", "fuse", "split", "stack", "either"}
     steps = {name for name, thing in made_in(operations) if hasattr(thing, "run") and thing is not Operation}
     assert len(steps) > 5
     assert {

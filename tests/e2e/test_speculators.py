@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import spec_convert
+
+from ..plugins.mtp_targets import EXTRACTED, write_target
 from .conftest import Convert
 
 pytestmark = pytest.mark.long
@@ -61,6 +64,18 @@ def speculators(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("case", LOADABLE)
 def test_speculators_loads_a_converted_eagle3_draft_strictly(case: str, convert: Convert, speculators: Path) -> None:
     output = convert(FIXTURES / case / "checkpoint", verifier=FIXTURES / case / "verifier")
+
+    loaded = subprocess.run([speculators, STRICT_LOAD, output], check=True, stdout=subprocess.PIPE, text=True)
+
+    report = json.loads(loaded.stdout.splitlines()[-1])
+    assert report == {"missing": [], "unexpected": [], "mismatched": [], "unfilled": []}
+
+
+@pytest.mark.parametrize("kind", EXTRACTED)
+def test_speculators_loads_an_extracted_mtp_head_strictly(kind: str, tmp_path: Path, speculators: Path) -> None:
+    """Its embedding and its head come out of the target, from where they lie there."""
+    target = write_target(tmp_path / "target", *EXTRACTED[kind]())
+    output = spec_convert.convert(target, tmp_path / "unified").output
 
     loaded = subprocess.run([speculators, STRICT_LOAD, output], check=True, stdout=subprocess.PIPE, text=True)
 

@@ -169,6 +169,7 @@ CASES = {
     "eagle3, narrow with own embeddings": eagle3(
         NARROW.eagle3(target=SIZES.hidden) | NARROW.embedding(), sizes=NARROW, target_hidden_size=SIZES.hidden
     ),
+    "eagle3, in several files": eagle3(EAGLE3, flags=("--max-shard-size", "100KB")),
     "eagle3, own embeddings": eagle3(EAGLE3 | SIZES.embedding()),
     "eagle3, the verifier's head": eagle3(SIZES.eagle3_body(), draft_vocab_size=VOCABULARY),
     "eagle3, two layers": eagle3(SIZES.eagle3(layers=2), num_hidden_layers=2),

@@ -79,7 +79,7 @@ def test_later_layers_are_plain_decoder_layers(
     prefix = "layers.1."
     second.load_state_dict({k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)})
     first = build_draft(eagle3_config(), tensors, verifier)(IDS, STATES).hidden_states
-    rotation = Rope(deep.transformer_layer_config)(torch.arange(5)[None])
+    rotation = Rope.of(deep.transformer_layer_config)(torch.arange(5)[None])
     torch.testing.assert_close(second(first, rotation, causal), expected)
 
 

@@ -45,7 +45,7 @@ def test_a_layer_is_the_layer_of_transformers(eagle_config: Configs, changes: di
     ours.load_state_dict(theirs.state_dict())
     x, position_ids = torch.randn(2, 5, 16), torch.arange(5)[None]
     expected = theirs(x, position_embeddings=LlamaRotaryEmbedding(settings)(x, position_ids))
-    torch.testing.assert_close(ours(x, Rope(config)(position_ids), causal), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours(x, Rope.of(config)(position_ids), causal), expected, rtol=0, atol=1e-5)
 
 
 def test_attention_is_given_one_type_where_autocast_leaves_norms_in_float32(
@@ -61,7 +61,7 @@ def test_attention_is_given_one_type_where_autocast_leaves_norms_in_float32(
         return causal(layer, query, key, value)
 
     with torch.autocast("cpu", torch.bfloat16):
-        DecoderLayer(config, 0, input_norm=True)(torch.randn(2, 5, 16), Rope(config)(torch.arange(5)[None]), attend)
+        DecoderLayer(config, 0, input_norm=True)(torch.randn(2, 5, 16), Rope.of(config)(torch.arange(5)[None]), attend)
     assert seen == [torch.bfloat16] * 3
 
 

@@ -31,7 +31,7 @@ Configs = Callable[..., EagleConfig]
 
 def rope(eagle_config: Configs, scaling: dict[str, Any] | None) -> Rope:
     layer = {"head_dim": 32, "max_position_embeddings": 256, "rope_scaling": scaling}
-    return Rope(eagle_config(layer=layer).transformer_layer_config)
+    return Rope.of(eagle_config(layer=layer).transformer_layer_config)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS, ids=str)

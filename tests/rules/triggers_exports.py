@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from .trigger import Findings, Make, Triggers, export, unified
+from spec_convert import convert
+from spec_convert.errors import Refused
+from spec_convert.stitching import stitch
+
+from ..plugins.mtp_targets import qwen3_5, write_target
+from .trigger import Findings, Make, Triggers, edit, export, unified
 
 TRIGGERS = Triggers()
 # A plugin's way out of unified EAGLE-1 drafts, into its own reading of EAGLE-1, that may forget the rotary base.
@@ -48,3 +53,15 @@ def a_bias_inside_the_embedding(make: Make, broken: bool) -> Findings:
     if broken:
         draft.tensors["fc.bias"] = torch.ones(16)
     return export(unified(draft), to="vllm")
+
+
+@TRIGGERS.rule("stitch-mismatch")
+def a_head_of_another_layer(make: Make, broken: bool) -> Findings:
+    target = write_target(make.tmp_path / "target", *qwen3_5())
+    folder = convert(target, make.tmp_path / "head").output
+    if broken:
+        edit(folder, "transformer_layer_config.rms_norm_eps", 0.5)
+    try:
+        return stitch(folder, make.tmp_path / "stitched").findings
+    except Refused as refused:
+        return refused.findings

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from spec_convert import convert
+
+from ..plugins.mtp_targets import qwen3_5, write_target
 from ..tiny import Tiny, random
 from ..validation.as_lies import LAYER
 from ..validation.as_lies import unified as lying
@@ -156,3 +159,9 @@ def the_state_behind_the_last_layer(make: Make, broken: bool) -> Findings:
 def a_norm_that_was_not_cast_with_the_rest(make: Make, broken: bool) -> Findings:
     draft = make.eagle3()
     return with_tensors(draft, {"norm.weight": draft.tensors["norm.weight"].half()}, broken)
+
+
+@TRIGGERS.rule("served-inside-its-target")
+def a_head_apart_from_its_target(make: Make, broken: bool) -> Findings:
+    target = write_target(make.tmp_path / "target", *qwen3_5())
+    return validate(convert(target, make.tmp_path / "head").output if broken else unified(make.eagle3()))

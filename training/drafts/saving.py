@@ -22,12 +22,13 @@ from spec_convert.open import open_checkpoint
 from spec_convert.operations import Header
 from spec_convert.plan import Plan, make_plan
 from spec_convert.rules import found
+from spec_convert.shards import WEIGHTS
 from spec_convert.staging import staged
 from spec_convert.tensor import BITS
 from spec_convert.unified import Eagle3Config
 from spec_convert.validation.as_served import served_findings, unrepaired
 from spec_convert.verifier import Verifier
-from spec_convert.writer import WEIGHTS, header_bytes
+from spec_convert.writer import header_bytes
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 CODES = {torch.int64: "I64", torch.bool: "BOOL"}
