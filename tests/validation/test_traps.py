@@ -117,7 +117,8 @@ def plain(made: Made) -> Tiny:
 
 
 def boundary_ids(made: Made) -> Tiny:
-    return made.native("specforge", eagle_config={KEY: [1, 3, 4]})  # counts outputs, as SpecForge does
+    """Counted by outputs, as SpecForge does, and with the rotary base that every release of it computed with."""
+    return made.native("specforge", rope_theta=10000.0, eagle_config={KEY: [1, 3, 4]})
 
 
 PLUGIN = frozenset({"needs-the-vllm-plugin"})
