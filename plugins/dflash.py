@@ -78,7 +78,7 @@ def example_config(sizes: Sizes, **more: Any) -> dict[str, Any]:
         "block_size": 8,
         dflash.NESTED: {
             "mask_token_id": sizes.vocabulary - 1,
-            dflash.IDS: dflash.spread(sizes.verifier_layers, examples.STATES),
+            dflash.IDS: layers,
         },
         "layer_types": ["full_attention"] * sizes.layers,
         "max_window_layers": sizes.layers,
