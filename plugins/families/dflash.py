@@ -81,22 +81,14 @@ UNSAID = {
 
 def descendant(checkpoint: Checkpoint) -> str | None:
     """The kind of draft that this one is, when it is built on DFlash and is another function."""
-    parts = [
-        part for name in checkpoint for part in (name, name.split(".", 2)[-1] if name.startswith("layers.") else "")
-    ]
     for kind, marks in DESCENDANTS.items():
-        if any(part.startswith(marks) for part in parts):
+        if any(f".{mark}" in f".{name}" for name in checkpoint for mark in marks):
             return kind
     nested = checkpoint.get(NESTED)
     config = {**(checkpoint.config or {}), **(nested if isinstance(nested, dict) else {})}
     said = config.get(PROJECTOR)
     keys = [key for key in DESCENDANT_KEYS if config.get(key) is not None]
     return keys[0] if keys else str(said) if said not in (None, "dflash") else None
-
-
-def _in_layer(name: str) -> str:
-    """`layers.3.self_attn.q_proj.weight` without the number of its layer."""
-    return name.split(".", 2)[-1] if name.startswith("layers.") else name
 
 
 def looks_like_a_block_draft(checkpoint: Checkpoint) -> dict[str, bool]:
