@@ -45,7 +45,8 @@ def main(folder: str, given: str, made: str) -> None:
             "confidence": draft.compute_confidence(asked["rows"], embedded),
             "said": draft.map_draft_to_target(torch.arange(draft.config.draft_vocab_size)),
         }
-        save_file(answers | {f"weights.{name}": weight for name, weight in weights_of(draft).items()}, made)
+        answers |= {f"weights.{name}": weight for name, weight in weights_of(draft).items()}
+        save_file({name: tensor.contiguous() for name, tensor in answers.items()}, made)
     understood = {
         "method": pair.method,
         "tokens": pair.num_speculative_tokens,
