@@ -30,7 +30,7 @@ ARCHITECTURE = "DFlashDraftModel"
 def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required=dflash.looks_like_a_block_draft(checkpoint)
-        | {"no part of a draft that is built on DFlash": dflash.descendant(checkpoint) is None},
+        | {"no part of a draft that is built on DFlash": not dflash.is_descendant(checkpoint)},
         supporting={
             f"the architecture {ARCHITECTURE}": checkpoint.architecture == ARCHITECTURE,
             "`dflash_config` or `target_layer_ids` in config.json": any(

@@ -63,15 +63,12 @@ BIASES = TensorMap(llama.QKV_BIAS, keep("self_attn.o_proj.bias", shape="hidden")
 
 TABLES = {"body": BODY, "biases of the attention": BIASES, **VOCABULARY_TABLES}
 
-# Marks of drafts that are built on DFlash and are other functions, by who publishes them.
-DESCENDANTS = {
-    "DSpark": ("markov_head.", "markov_w1.", "logit_head.markov_head."),
-    "Domino": ("prefix_gru.", "logit_head.prefix_gru.", "embed_proj."),
-    "DFlare": ("k_proj_target", "v_proj_target", "layer_fusion_weights"),
-    "DFlash2": ("candidate_selector.", "attention_conv.", "mlp_conv."),
-}
+# Marks of drafts that are built on DFlash and are other functions: DSpark, Domino, DFlare, DFlash2.
+DESCENDANTS = (
+    "markov_head.", "markov_w1.", "prefix_gru.", "embed_proj.", "k_proj_target", "v_proj_target",
+    "layer_fusion_weights", "candidate_selector.", "attention_conv.", "mlp_conv.",
+)  # fmt: skip
 DESCENDANT_KEYS = ("selector_rank", "conv_kernel_size", "markov_rank")
-PROJECTOR = "projector_type"
 # What vLLM's own reading of the layout knows beyond the unified config, by the value that changes nothing.
 UNSAID = {
     "attention_sink_bias": False, "add_swa_attention_sink_bias": False, "attention_value_scale": 1,
@@ -79,16 +76,20 @@ UNSAID = {
 }  # fmt: skip
 
 
-def descendant(checkpoint: Checkpoint) -> str | None:
-    """The kind of draft that this one is, when it is built on DFlash and is another function."""
-    for kind, marks in DESCENDANTS.items():
-        if any(f".{mark}" in f".{name}" for name in checkpoint for mark in marks):
-            return kind
+def is_descendant(checkpoint: Checkpoint) -> bool:
+    """Whether the draft is built on DFlash and is another function."""
+    config = _words(checkpoint)
+    return (
+        any(f".{mark}" in f".{name}" for name in checkpoint for mark in DESCENDANTS)
+        or any(config.get(key) is not None for key in DESCENDANT_KEYS)
+        or config.get("projector_type") not in (None, "dflash")
+    )
+
+
+def _words(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All that config.json says, in `dflash_config` or not, without looking for contradictions."""
     nested = checkpoint.get(NESTED)
-    config = {**(checkpoint.config or {}), **(nested if isinstance(nested, dict) else {})}
-    said = config.get(PROJECTOR)
-    keys = [key for key in DESCENDANT_KEYS if config.get(key) is not None]
-    return keys[0] if keys else str(said) if said not in (None, "dflash") else None
+    return {**(checkpoint.config or {}), **(nested if isinstance(nested, dict) else {})}
 
 
 def looks_like_a_block_draft(checkpoint: Checkpoint) -> dict[str, bool]:
@@ -114,8 +115,7 @@ def either_of(checkpoint: Checkpoint, *names: str) -> tuple[int, ...] | None:
 def features(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `detect` shows of a draft of the family, from its tensors first."""
     norm, head = either_of(checkpoint, "hidden_norm.weight", "context_norm.weight"), checkpoint.shape("lm_head.weight")
-    nested = checkpoint.get(NESTED)
-    config = {**(checkpoint.config or {}), **(nested if isinstance(nested, dict) else {})}
+    config = _words(checkpoint)
     return {
         "fusion_bias": "fc.bias" in checkpoint,
         "layernorms": False,

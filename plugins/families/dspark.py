@@ -24,6 +24,8 @@ from spec_convert.tensor_map import TensorMap, either, keep, move, refuse
 RANK, HEAD, WITH_MARKOV = "markov_rank", "markov_head_type", "confidence_head_with_markov"
 NO_PLACE = "servers compute the vanilla Markov head alone, which does not read the row that it biases"
 
+PREFIXES = ("markov_head.", "logit_head.markov_head.", "")
+
 # fmt: off
 MARKOV = TensorMap(
     keep("markov_w1.weight", shape="vocabulary rank"),
@@ -35,16 +37,12 @@ CONFIDENCE = TensorMap(
 )
 GATES = TensorMap(*(
     refuse(f"{prefix}{gate}.{part}", because=NO_PLACE)
-    for prefix in ("", "markov_head.", "logit_head.markov_head.")
+    for prefix in PREFIXES
     for gate in ("gate_proj", "joint_proj")
     for part in ("weight", "bias")
 ))
 # Early SpecForge files keep both heads in a `logit_head`; ModelOpt has them at the root.
-HEADS = GATES + either(
-    MARKOV.under("markov_head."),
-    MARKOV.under("logit_head.markov_head.", "markov_head."),
-    MARKOV.under("", "markov_head."),
-)
+HEADS = GATES + either(*(MARKOV.under(prefix, "markov_head.") for prefix in PREFIXES))
 CONFIDENCE_HEAD = either(
     CONFIDENCE.under("confidence_head."),
     CONFIDENCE.under("logit_head.confidence_head.", "confidence_head."),
@@ -59,7 +57,7 @@ TABLES = {**dflash.TABLES, "heads": HEADS, "confidence head": CONFIDENCE_HEAD}
 
 
 def has_markov_head(checkpoint: Checkpoint) -> bool:
-    return any(name.endswith("markov_w1.weight") for name in checkpoint)
+    return any(f"{prefix}markov_w1.weight" in checkpoint for prefix in PREFIXES)
 
 
 def features(checkpoint: Checkpoint) -> dict[str, Any]:
