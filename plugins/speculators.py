@@ -2,7 +2,9 @@
 
 Older speculators releases left out what servers guess wrongly: the layer ids, `num_aux_hidden_states`, the layer's
 `model_type`, `t2d`. What the file or the verifier tells is filled in; `norm_before_residual`, which vLLM takes for true
-and the library for false when it is absent, must be given by flag.
+and the library for false when it is absent, must be given by flag. In DFlash and DSpark directories `false` for
+`sliding_window_non_causal`, which the library writes of drafts without any window, makes vLLM compute every layer
+causally: it is written as it is meant.
 """
 
 from __future__ import annotations
@@ -20,19 +22,21 @@ from spec_convert.findings import Finding
 from spec_convert.formats import Described, Draft, Export, Format, Layout, Native, Request, UnifiedDraft
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins import eagle_layernorms, eagle_mlp
-from spec_convert.plugins.families import eagle1, eagle3, examples, llama, mtp, peagle
+from spec_convert.plugins.families import dflash, dspark, eagle1, eagle3, examples, llama, mtp, peagle
 from spec_convert.plugins.families.aux_layers import KEY
 from spec_convert.plugins.families.promises import broken_promises, layer_biases
 from spec_convert.rules import found
 from spec_convert.tensor_map import TensorMap, keep
 
-LAYER = "transformer_layer_config"
+LAYER, ANCHOR = "transformer_layer_config", "sample_from_anchor"
 FLAGS = {  # by type
     "eagle3": eagle3.FLAGS,
     "eagle": eagle1.FLAGS,
     "eagle_mlp": eagle_mlp.FORMAT.flags,
     "mtp": frozenset[str](),
     "peagle": eagle3.FLAGS,
+    "dflash": dflash.FLAGS,
+    "dspark": dflash.FLAGS,
 }
 MTP_TABLES = {False: mtp.unified(llama.MLP), True: mtp.unified(mtp.ROUTER + mtp.STACKED_EXPERTS)}  # with experts?
 # fmt: off
@@ -78,6 +82,8 @@ def features(checkpoint: Checkpoint) -> Mapping[str, Any]:
         "eagle_mlp": eagle_mlp.features,
         "mtp": _mtp_features,
         "peagle": eagle3.features,
+        "dflash": dflash.features,
+        "dspark": dspark.features,
     }.get(str(kind))
     return {"speculators_model_type": kind} | (family(checkpoint) if family else {})
 
@@ -90,6 +96,8 @@ def layout(checkpoint: Checkpoint, request: Request) -> Layout:
         "eagle_mlp": _eagle_mlp_layout,
         "mtp": _mtp_layout,
         "peagle": _peagle_layout,
+        "dflash": _dflash_layout,
+        "dspark": _dspark_layout,
     }[kind]
     parts = of_type(checkpoint, config, request)
     return replace(parts, findings=(*_unfitting_flags(kind, request), *parts.findings))
@@ -115,6 +123,17 @@ def _eagle3_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> L
 def _peagle_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
     layer = config.part(LAYER)
     return _with_promises(peagle.layout(checkpoint, layer, config), checkpoint, layer)
+
+
+def _dflash_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
+    if config.get(ANCHOR) is True:
+        message = f"`{ANCHOR}` is true: the row of the newest token guesses too, which servers do not do of DFlash"
+        raise Refused([found("not-representable", where=config.where, message=message)])
+    return dflash.layout(checkpoint, config.part(LAYER), config)
+
+
+def _dspark_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
+    return dspark.layout(checkpoint, config.part(LAYER), config)
 
 
 def _with_promises(normal: Layout, checkpoint: Checkpoint, layer: Facts) -> Layout:
@@ -181,6 +200,11 @@ def describe(draft: Draft) -> Described:
     layer = config.part(LAYER)
     if kind == "peagle":
         return peagle.describe(draft, layer, config)
+    if kind == "dflash":
+        return dflash.describe(draft, dflash.as_unified(draft, layer, config, sample_from_anchor=False))
+    if kind == "dspark":
+        anchored = config.require({ANCHOR: bool})[ANCHOR]  # which vLLM takes for false and the library for true
+        return dspark.describe(draft, dflash.as_unified(draft, layer, config, sample_from_anchor=anchored))
     if kind == "eagle":
         kept = "lm_head_layernorm.weight" in draft.mapped.targets
         return eagle1.describe(draft, layer, position=config.get("layernorm_position") if kept else None)
@@ -229,6 +253,8 @@ FORMAT = Format(
         "mtp": MTP_TABLES[False],
         "mtp: with experts": MTP_TABLES[True],
         "peagle: besides those of eagle3": peagle.MASK,
+        **{f"dflash: {name}": table for name, table in dflash.TABLES.items()},
+        "dspark: besides those of dflash": dspark.HEADS + dspark.CONFIDENCE_HEAD,
     },
     recognise=recognise,
     features=features,

@@ -90,6 +90,8 @@ def _trial(config: Mapping[str, object], tensors: Mapping[str, Tensor], random: 
     ids = torch.randint(vocabulary, (1, ROWS), generator=random)
     states = torch.randn(1, ROWS, width, generator=random)
     first = draft(ids, states, fed_back=False)
+    if not first.hidden_states.shape[-1]:  # a block of a single guess
+        return first.logits
     second = draft(ids, first.hidden_states, fed_back=True)
     return torch.cat([first.logits, second.logits])
 
@@ -99,12 +101,12 @@ def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Gener
     import torch
 
     from spec_convert.models.draft import VerifierTensors, borrows
-    from spec_convert.unified import EagleMlpConfig, FusedConfig
+    from spec_convert.unified import BlockConfig, EagleMlpConfig, FusedConfig
 
     if isinstance(config, EagleMlpConfig):
         return VerifierTensors(embed_tokens=None, lm_head=None)
     layer, wanted = config.transformer_layer_config, borrows(config, tensors)
-    width = (config.target_hidden_size if isinstance(config, FusedConfig) else None) or layer.hidden_size
+    width = (config.target_hidden_size if isinstance(config, FusedConfig | BlockConfig) else None) or layer.hidden_size
     table = torch.randn(layer.vocab_size, width, generator=random) * 0.02 if wanted else None
     return VerifierTensors(
         embed_tokens=table if "embed_tokens" in wanted else None, lm_head=table if "lm_head" in wanted else None
@@ -113,7 +115,7 @@ def _stand_in(config: Config, tensors: Mapping[str, Tensor], random: torch.Gener
 
 def _input_sizes(config: Config) -> tuple[int, int]:
     """Width of the verifier's states as the draft takes them, and the vocabulary that tokens are drawn from."""
-    from spec_convert.unified import EagleMlpConfig, FusedConfig
+    from spec_convert.unified import BlockConfig, EagleMlpConfig, FusedConfig
 
     if isinstance(config, EagleMlpConfig):
         return config.hidden_size, config.vocab_size
@@ -121,4 +123,7 @@ def _input_sizes(config: Config) -> tuple[int, int]:
         fused = config.transformer_layer_config
         return fused.num_aux_hidden_states * (config.target_hidden_size or fused.hidden_size), fused.vocab_size
     layer = config.transformer_layer_config
+    if isinstance(config, BlockConfig):
+        states = len(config.aux_hidden_state_layer_ids)
+        return states * (config.target_hidden_size or layer.hidden_size), layer.vocab_size
     return layer.hidden_size, layer.vocab_size

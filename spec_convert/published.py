@@ -13,7 +13,9 @@ def _unified(kind: str) -> Callable[[], Any]:
     def model() -> Any:
         from spec_convert import unified
 
-        models = {
+        models: dict[str, Any] = {
+            "dflash": unified.DFlashConfig,
+            "dspark": unified.DSparkConfig,
             "eagle": unified.EagleConfig,
             "eagle3": unified.Eagle3Config,
             "eagle_mlp": unified.EagleMlpConfig,
@@ -32,6 +34,8 @@ def _validation() -> Any:
 
 
 SCHEMAS: dict[str, Callable[[], Any]] = {
+    "dflash": _unified("dflash"),
+    "dspark": _unified("dspark"),
     "eagle": _unified("eagle"),
     "eagle3": _unified("eagle3"),
     "eagle_mlp": _unified("eagle_mlp"),

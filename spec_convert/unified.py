@@ -71,6 +71,27 @@ class Eagle3LayerConfig(LayerConfig):
     num_aux_hidden_states: Positive
 
 
+class BlockLayerConfig(LayerConfig):
+    """Layers of drafts that guess a block of tokens at once: Qwen3's, with norms on queries and keys.
+
+    A row sees the verifier's states before its block, and the rows of its block; in layers of the sliding type none
+    further away than the window.
+    """
+
+    model_type: Literal["qwen3"]
+    mlp_bias: Literal[False]
+    layer_types: list[Literal["full_attention", "sliding_attention"]] = Field(description="One for each layer")
+    sliding_window: Positive | None = Field(description="How many rows one of a sliding layer sees, with itself")
+
+    @model_validator(mode="after")
+    def _typed(self) -> Self:
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(f"{len(self.layer_types)} layer_types for {self.num_hidden_layers} layers")
+        if ("sliding_attention" in self.layer_types) != (self.sliding_window is not None):
+            raise ValueError("sliding_window must be given exactly when a layer is of type sliding_attention")
+        return self
+
+
 class EagleLayerConfig(LayerConfig):
     """EAGLE-1 layers. `qkv_bias`: biases on q, k and v but not on o (drafts of Qwen2)."""
 
@@ -138,6 +159,59 @@ class PEagleConfig(FusedConfig):
     def _in_vocabulary(self) -> Self:
         if self.mask_token_id >= (size := self.transformer_layer_config.vocab_size):
             raise ValueError(f"mask_token_id {self.mask_token_id} is not in the vocabulary of {size}")
+        return self
+
+
+class BlockConfig(Envelope):
+    """What drafts hold that guess a block of tokens in one pass, of which the first is known: DFlash and DSpark."""
+
+    speculators_model_type: Literal["dflash", "dspark"]
+    draft_vocab_size: Positive
+    block_size: Positive = Field(description="Rows of a block: the newest token, and a mask for each that follows it")
+    target_hidden_size: Positive | None = Field(description="Width of the verifier's states when not the draft's own")
+    aux_hidden_state_layer_ids: list[Positive] = Field(
+        description="Boundary ids: id k is the input of layer k = hidden_states[k]; strictly increasing"
+    )
+    mask_token_id: Annotated[int, Field(ge=0)] = Field(description="The token that stands for one not known yet")
+    sliding_window_non_causal: bool = Field(
+        description="Rows of sliding layers see the later ones of their block, as rows of full layers always do"
+    )
+    sample_from_anchor: bool = Field(description="The row of the known token guesses too: row k is the token after k")
+    transformer_layer_config: BlockLayerConfig
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        ids, size = self.aux_hidden_state_layer_ids, self.transformer_layer_config.vocab_size
+        if not ids or any(a >= b for a, b in pairwise(ids)):
+            raise ValueError(f"aux_hidden_state_layer_ids {ids} are not strictly increasing layer numbers")
+        if self.mask_token_id >= size:
+            raise ValueError(f"mask_token_id {self.mask_token_id} is not in the vocabulary of {size}")
+        return self
+
+
+class DFlashConfig(BlockConfig):
+    """DFlash (arXiv 2602.06036): the draft reads the verifier's states as keys and values of its own layers."""
+
+    speculators_model_type: Literal["dflash"]
+    sample_from_anchor: Literal[False]
+
+
+class DSparkConfig(BlockConfig):
+    """DSpark (arXiv 2607.05147): DFlash, and a bias on each guess from the one that was taken before it.
+
+    `markov_head_type` is always "vanilla": servers compute no other head.
+    """
+
+    speculators_model_type: Literal["dspark"]
+    markov_rank: Positive
+    markov_head_type: Literal["vanilla"]
+    enable_confidence_head: bool = Field(description="The file holds a head that tells how sure each guess is")
+    confidence_head_with_markov: bool = Field(description="That head also reads the embedding of the token before")
+
+    @model_validator(mode="after")
+    def _head(self) -> Self:
+        if self.confidence_head_with_markov and not self.enable_confidence_head:
+            raise ValueError("confidence_head_with_markov says what a head reads that is not there")
         return self
 
 
@@ -244,5 +318,5 @@ class MtpConfig(Envelope):
     transformer_layer_config: Annotated[MtpDenseLayerConfig | MtpMoeLayerConfig, Field(discriminator="model_type")]
 
 
-AnyConfig = Eagle3Config | PEagleConfig | EagleConfig | EagleMlpConfig | MtpConfig
+AnyConfig = Eagle3Config | PEagleConfig | EagleConfig | EagleMlpConfig | DFlashConfig | DSparkConfig | MtpConfig
 UNIFIED: TypeAdapter[AnyConfig] = TypeAdapter(Annotated[AnyConfig, Field(discriminator="speculators_model_type")])

@@ -18,6 +18,7 @@ from .tiny import Sizes, Tiny, random, write
 
 # All different, and heads * head size is not the hidden size: a transposed matrix never has the right shape.
 SIZES = Sizes(hidden=16, inner=40, heads=4, kv_heads=2, head_dim=6, vocabulary=32, draft_vocabulary=20)
+RANK = 4  # of DSpark's head
 LLAMA = SIZES.llama(rope_theta=500000.0)
 
 # A shell starts what runs in its background with interrupts ignored, and the commands that tests interrupt inherit it.
@@ -109,6 +110,37 @@ def home_made(tmp_path: Path, verifier: Path) -> Callable[..., Tiny]:
         tensors = held if raw else spelt.saved(held, own)
         config = spelt.config(own, layers=layers, target=SIZES.hidden)
         return Tiny(config, tensors, tmp_path / next(names), verifier).set(**changes)
+
+    return make
+
+
+@pytest.fixture
+def dflash(tmp_path: Path, verifier: Path) -> Callable[..., Tiny]:
+    """DFlash as its authors publish it: `dflash(layers=2, states=2)`; keywords beyond change config.json."""
+
+    def make(*, layers: int = 1, states: int = 3, **changes: Any) -> Tiny:
+        own = {
+            "architectures": ["DFlashDraftModel"], "model_type": "qwen3", "block_size": 8, "num_target_layers": 8,
+            "num_hidden_layers": layers, "head_dim": SIZES.head_dim, "layer_types": ["full_attention"] * layers,
+            "dflash_config": {"mask_token_id": 31, "target_layer_ids": [1, 3, 4][:states]},
+        }  # fmt: skip
+        return Tiny(LLAMA | own, SIZES.dflash(layers, states), tmp_path / "draft", verifier).set(**changes)
+
+    return make
+
+
+@pytest.fixture
+def dspark(dflash: Callable[..., Tiny]) -> Callable[..., Tiny]:
+    """DSpark as SpecForge writes it."""
+
+    def make(**changes: Any) -> Tiny:
+        draft = dflash(**{"architectures": ["DSparkDraftModel"], "block_size": 7} | changes)
+        draft.config["dflash_config"] |= {
+            "projector_type": "dspark", "markov_rank": RANK, "markov_head_type": "vanilla",
+            "enable_confidence_head": True, "confidence_head_with_markov": True,
+        }  # fmt: skip
+        draft.tensors |= SIZES.markov_head(RANK, SIZES.vocabulary)
+        return draft
 
     return make
 

@@ -168,6 +168,22 @@ class Sizes:
         head = random({"draft.lm_head.weight": (self.vocabulary, self.hidden)})
         return tensors | renamed(head, "draft.", "")
 
+    def dflash(self, layers: int = 1, states: int = 3) -> dict[str, Tensor]:
+        """What DFlash checkpoints hold: embedding and head are the verifier's."""
+        fusion = random({"fc.weight": (self.hidden, states * self.hidden)}) | self.norms("hidden_norm", "norm")
+        heads = ("q_norm", "k_norm")
+        for number in range(layers):
+            fusion |= self.layer(f"layers.{number}.", self.hidden, "input_layernorm")
+            fusion |= random({f"layers.{number}.self_attn.{norm}.weight": (self.head_dim,) for norm in heads})
+        return fusion
+
+    def markov_head(self, rank: int, said: int) -> dict[str, Tensor]:
+        """DSpark's heads; ``said``: how many tokens the draft can say."""
+        return random({
+            "markov_head.markov_w1.weight": (self.vocabulary, rank), "markov_head.markov_w2.weight": (said, rank),
+            "confidence_head.proj.weight": (1, self.hidden + rank), "confidence_head.proj.bias": (1,),
+        })  # fmt: skip
+
     def reduced_head(self, tokens: Iterable[int]) -> dict[str, Tensor]:
         # Numbers of its own: under its own name it would hold the verifier's first rows, which are other tokens.
         head = random({"draft.lm_head.weight": (self.draft_vocabulary, self.hidden)})

@@ -51,6 +51,12 @@ def _by_default(draft: Draft, config: Facts, convention: Convention, layers: int
     return _checked(draft, boundary, boundary, layers, "the convention's default")
 
 
+def known_ids(draft: Draft, boundary: Ids, given: Ids, origin: str) -> tuple[Ids | None, list[Finding]]:
+    """Ids that ``origin`` gives, and that leave no doubt how they count, as servers read them; or None and why not."""
+    verifier = draft.request.verifier
+    return _checked(draft, boundary, given, verifier.num_hidden_layers if verifier else None, origin)
+
+
 def _default(convention: Convention, layers: int) -> Ids:
     counts_outputs = convention in ("output", "either")
     return [1, layers // 2 - 1, layers - 4] if counts_outputs else [2, layers // 2, layers - 3]

@@ -249,7 +249,7 @@ def describe(draft: Draft, facts: Facts, config: Facts, dialect: Dialect, *, kin
     residual, about_residual = _residual(draft, config, dialect)
     ids, about_ids = aux_layer_ids(draft, config, dialect.convention, has_default=dialect.has_default_ids)
     findings += [*more, *about_residual, *about_ids, *llama.uneven_layers(draft, "self_attn.q_norm.weight")]
-    findings += [*_odd_norms(draft, config), *_not_to_be_borrowed(draft, facts, config)]
+    findings += [*_odd_norms(draft, config), *not_to_be_borrowed(draft, facts, config)]
     if ids is None or residual is None:
         return Described(config=None, findings=tuple(findings))
     own = {
@@ -287,7 +287,7 @@ def _odd_norms(draft: Draft, config: Facts) -> list[Finding]:
     ]
 
 
-def _not_to_be_borrowed(draft: Draft, *parts: Facts) -> list[Finding]:
+def not_to_be_borrowed(draft: Draft, *parts: Facts) -> list[Finding]:
     """Tables that the file lacks and that are not the verifier's."""
     size, targets = draft.mapped.size, draft.mapped.targets
     embedding, head = "embed_tokens.weight", "lm_head.weight"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
@@ -91,10 +91,16 @@ def uneven_layers(draft: Draft, part: str) -> list[Finding]:
     return [found("missing-tensor", where=name, message="other layers have it, this one does not") for name in missing]
 
 
-def layer_config(draft: Draft, facts: Facts, *, model_type: str = "llama") -> tuple[dict[str, Any], list[Finding]]:
-    """The `transformer_layer_config` that all Llama-like drafts share, and what there is to say about it."""
+def layer_config(
+    draft: Draft, facts: Facts, *, model_type: str = "llama", understood: Collection[str] = ()
+) -> tuple[dict[str, Any], list[Finding]]:
+    """The `transformer_layer_config` that all Llama-like drafts share, and what there is to say about it.
+
+    ``understood``: keys beyond it that the caller carries over.
+    """
     theta, scaling, findings = rope(facts, draft.request)
-    findings += not_neutral(*{part.where: part for part in (Facts.of(draft.checkpoint), facts)}.values())
+    parts = {part.where: part for part in (Facts.of(draft.checkpoint), facts)}.values()
+    findings += not_neutral(*parts, understood=understood)
     named = facts.require({"hidden_act": str, "rms_norm_eps": float})
     if (activation := named["hidden_act"]) != "silu":
         message = f"`hidden_act` is {activation!r}, and the layers of vLLM and SGLang have none but silu"

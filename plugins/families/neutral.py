@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Collection
 
 from spec_convert.facts import Facts
 from spec_convert.findings import Finding
@@ -25,8 +26,11 @@ NEUTRAL = {
 }
 
 
-def not_neutral(*parts: Facts) -> list[Finding]:
-    """A finding for each key in these parts of config.json that servers of the unified draft would ignore."""
+def not_neutral(*parts: Facts, understood: Collection[str] = ()) -> list[Finding]:
+    """A finding for each key in these parts of config.json that servers of the unified draft would ignore.
+
+    ``understood``: keys that its unified config carries after all.
+    """
     return [
         found(
             "not-representable", where=part.where,
@@ -35,7 +39,7 @@ def not_neutral(*parts: Facts) -> list[Finding]:
         )
         for part in parts
         for key, neutral in NEUTRAL.items()
-        if part.has(key) and not _is_neutral(part.get(key), neutral)
+        if key not in understood and part.has(key) and not _is_neutral(part.get(key), neutral)
     ]  # fmt: skip
 
 

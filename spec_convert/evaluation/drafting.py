@@ -50,6 +50,7 @@ class DraftModel:
     def __init__(self, draft: Draft, *, tokens: int, device: str | torch.device = "cpu") -> None:
         """``tokens``: how many to propose each time (K)."""
         self.draft, self.tokens, self.device = draft, tokens, torch.device(device)
+        draft.expect(tokens)
         self.restart()
 
     def restart(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spec_convert.errors import UsageError
 from spec_convert.evaluation.acceptance import require_numbers
-from spec_convert.unified import EagleConfig, EagleMlpConfig, FusedConfig, MtpConfig
+from spec_convert.unified import BlockConfig, EagleConfig, EagleMlpConfig, FusedConfig, MtpConfig
 
 if TYPE_CHECKING:
     from spec_convert.models.draft import Config
@@ -35,6 +35,8 @@ def wanted_states(config: Config) -> tuple[StateId, ...]:
             return ("final",)
         case FusedConfig():
             return tuple(config.eagle_aux_hidden_state_layer_ids)
+        case BlockConfig():
+            return tuple(config.aux_hidden_state_layer_ids)
         case EagleMlpConfig():
             return ()
 

@@ -99,6 +99,9 @@ class Draft(nn.Module):
             attend: Attend = causal,
         ) -> DraftOutput: ...
 
+    def expect(self, tokens: int) -> None:
+        """How many tokens one pass of the verifier is to check: a word for drafts that guess all of them at once."""
+
     def kept_tokens(self) -> Tensor | None:
         """[Vd] int64: the verifier's id of each token that the draft can say; None: all of the verifier's."""
         return None

@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 
 from spec_convert.models.contract import Draft, DraftOutput, VerifierTensors
+from spec_convert.models.dflash import DFlashDraft
+from spec_convert.models.dspark import DSparkDraft
 from spec_convert.models.eagle import EagleDraft
 from spec_convert.models.eagle3 import Eagle3Draft
 from spec_convert.models.errors import DraftError
 from spec_convert.models.mlp import MlpDraft
 from spec_convert.models.mtp import MtpDraft
 from spec_convert.models.peagle import PEagleDraft
+from spec_convert.models.vocabulary import OwnVocabulary
 from spec_convert.unified import (
     AnyConfig,
+    BlockConfig,
+    DFlashConfig,
+    DSparkConfig,
     Eagle3Config,
     EagleConfig,
     EagleMlpConfig,
@@ -35,7 +41,7 @@ def build_draft(config: Config, tensors: Mapping[str, Tensor], verifier: Verifie
         draft = _empty(config, tensors, verifier)
     _refuse_unfit(draft, tensors)
     draft.load_state_dict(dict(tensors), assign=True)
-    if isinstance(draft, Eagle3Draft) and draft.reduced:
+    if isinstance(draft, OwnVocabulary) and draft.reduced:
         _refuse_bad_vocabulary(draft)
     return draft
 
@@ -46,7 +52,7 @@ def borrows(config: Config, names: Iterable[str]) -> frozenset[str]:
     match config:
         case EagleConfig():
             return frozenset({"embed_tokens"} - own | {"lm_head"})
-        case FusedConfig():
+        case FusedConfig() | BlockConfig():
             full = config.draft_vocab_size == config.transformer_layer_config.vocab_size
             return frozenset(({"embed_tokens", "lm_head"} if full else {"embed_tokens"}) - own)
         case EagleMlpConfig():
@@ -71,6 +77,10 @@ def _empty(config: Config, names: Iterable[str], verifier: VerifierTensors | Non
             return Eagle3Draft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
         case PEagleConfig():
             return PEagleDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
+        case DFlashConfig():
+            return DFlashDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
+        case DSparkConfig():
+            return DSparkDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
         case EagleMlpConfig():
             return MlpDraft(config)
         case MtpConfig():
@@ -93,7 +103,7 @@ def _refuse_unfit(draft: Draft, tensors: Mapping[str, Tensor]) -> None:
         raise DraftError("; ".join(wrong), hint="compare config.json with `spec-convert inspect` of the same folder")
 
 
-def _refuse_bad_vocabulary(draft: Eagle3Draft) -> None:
+def _refuse_bad_vocabulary(draft: OwnVocabulary) -> None:
     """A map that leaves the vocabulary, or says a token twice, computes something: only never the right thing."""
     ids, size = draft.target_ids(), draft.t2d.shape[0]
     if not bool(((ids >= 0) & (ids < size)).all()):

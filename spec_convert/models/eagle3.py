@@ -6,17 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spec_convert.models.contract import Draft, DraftStates, positions, table
-from spec_convert.models.errors import DraftError
+from spec_convert.models.contract import DraftStates, positions, table
 from spec_convert.models.layers import Attend, DecoderLayer, FusionLayer, causal
 from spec_convert.models.rope import Rope
+from spec_convert.models.vocabulary import OwnVocabulary
 from spec_convert.unified import FusedConfig
 
 
-class Eagle3Draft(Draft):
-    d2t: Tensor
-    t2d: Tensor
-
+class Eagle3Draft(OwnVocabulary):
     def __init__(self, config: FusedConfig, *, embed_tokens: Tensor | None, lm_head: Tensor | None) -> None:
         """``embed_tokens`` and ``lm_head`` are the verifier's; None: the draft has its own."""
         super().__init__()
@@ -73,28 +70,6 @@ class Eagle3Draft(Draft):
             states = torch.cat([norm(part) for norm, part in zip(self.fc_norm, parts, strict=True)], dim=-1)
         fused: Tensor = self.fc(states)
         return fused
-
-    def kept_tokens(self) -> Tensor | None:
-        return self.target_ids() if self.reduced else None
-
-    def to_target_vocabulary(self, logits: Tensor) -> Tensor:
-        if not self.reduced:
-            return logits
-        everywhere = logits.new_full((*logits.shape[:-1], self.t2d.shape[0]), float("-inf"))
-        return everywhere.index_copy(-1, self.target_ids(), logits)
-
-    def target_ids(self) -> Tensor:
-        """The verifier's id of each draft token: `d2t` holds offsets from the draft's id."""
-        return torch.arange(self.d2t.shape[0], device=self.d2t.device) + self.d2t
-
-    def _add_vocabulary(self, own: int, target: int) -> bool:
-        if own > target:
-            raise DraftError(f"draft_vocab_size {own} is larger than the verifier's vocab_size {target}")
-        if own < target:
-            # Until they are filled these map to no token at all, so that nothing works by accident.
-            self.register_buffer("d2t", torch.full((own,), -own, dtype=torch.int64))
-            self.register_buffer("t2d", torch.zeros(target, dtype=torch.bool))
-        return own < target
 
     def _is_fed_back(self, hidden_states: Tensor, said: bool | None) -> bool:
         width, own, verifier = hidden_states.shape[-1], self.fc.out_features, self.fc.in_features

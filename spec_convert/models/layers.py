@@ -50,12 +50,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         query = rotate(self.q_norm(self._heads(self.q_proj(x))), rotation)
-        key = rotate(self.k_norm(self._heads(self.k_proj(x))), rotation)
-        value = self._heads(self.v_proj(x))
+        key, value = self.keys_and_values(x, rotation)
         # Autocast on a GPU leaves norms in float32, and attention takes one type.
         mixed = attend(self.layer, query.to(value.dtype), key.to(value.dtype), value)
         merged: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(-2))
         return merged
+
+    def keys_and_values(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """What others see of these rows [B, T, width]."""
+        return rotate(self.k_norm(self._heads(self.k_proj(x))), rotation), self._heads(self.v_proj(x))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], -1, self.head_dim).transpose(1, 2)

@@ -161,4 +161,10 @@ RULES = (
         "It would drop what it does not know without a word, so the config makes it refuse instead",
         "Install spec-convert beside vLLM: its plugin serves the directory. Or `spec-convert export --to vllm`",
     ),
+    warning(
+        "windows-need-the-plugin",
+        "A stock vLLM shows the rows of some layers other rows of their block than they were trained to see",
+        "It reads one word for all layers of a DFlash draft, and none of a DSpark draft, and fewer tokens are accepted",
+        "Install spec-convert beside vLLM: its plugin makes vLLM go by the layer types",
+    ),
 )

@@ -14,7 +14,7 @@ from spec_convert.errors import UsageError
 from spec_convert.servable import Servable
 from spec_convert.serving.process import command_of
 from spec_convert.serving.speculative import llm_arguments
-from spec_convert.serving.updaters import drops_biases
+from spec_convert.serving.updaters import drops_biases, mistakes_windows
 from spec_convert.serving.versions import INSTALL, lacks_command
 
 PROGRAM = "vllm"
@@ -62,7 +62,7 @@ def option(name: str, value: object) -> list[str]:
 
 def require_plugin(drafted: Servable) -> None:
     """Raises UsageError when vLLM is told not to load what teaches it this draft."""
-    from spec_convert.unified import FusedConfig
+    from spec_convert.unified import BlockConfig, FusedConfig
 
     config, allowed = drafted.config, os.environ.get(ALLOWED_PLUGINS)
     if allowed is None or PLUGIN in allowed.split(","):
@@ -72,6 +72,10 @@ def require_plugin(drafted: Servable) -> None:
         if not drops_biases(config.transformer_layer_config.model_dump()):
             return
         which += " with biases in Qwen3 layers"
+    if isinstance(config, BlockConfig):
+        if not mistakes_windows(config.model_dump()):
+            return
+        which += " with these sliding windows"
     wanted = ",".join([*filter(None, allowed.split(",")), PLUGIN])
     raise UsageError(
         f"{ALLOWED_PLUGINS} keeps vLLM from loading the plugin `{PLUGIN}`, which drafts {which} need",

@@ -1,9 +1,9 @@
 """What vLLM calls in every one of its processes (entry point `vllm.general_plugins`).
 
 It teaches vLLM two `speculators_model_type`s: `eagle` with a fusion bias or layernorms, and `eagle_mlp`. Everything
-else stays vLLM's: plain EAGLE drafts, which carry vLLM's own `model_type`, and eagle3 and peagle, except that Qwen3
-layers with biases that vLLM would drop get a model with a place for them. Nothing heavy is imported here: vLLM loads
-the model classes when it first needs one.
+else stays vLLM's: plain EAGLE drafts, which carry vLLM's own `model_type`, eagle3 and peagle, except that Qwen3 layers
+with biases that vLLM would drop get a model with a place for them, and dflash and dspark, except that windows are read
+as they are meant. Nothing heavy is imported here: vLLM loads the model classes when it first needs one.
 
 A vLLM that lacks an interface is told so in its log and goes on: it may be serving something that is none of ours, and
 an exception here would stop it. A draft of ours then fails as an unknown type, right below that line. An untested
@@ -17,7 +17,15 @@ from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from typing import Any
 
-from spec_convert.serving.updaters import Config, Updater, drops_biases, update_eagle, update_eagle_mlp
+from spec_convert.serving.updaters import (
+    Config,
+    Updater,
+    drops_biases,
+    mistakes_windows,
+    show_windows,
+    update_eagle,
+    update_eagle_mlp,
+)
 from spec_convert.serving.versions import installed, missing_interface, untested_warning
 
 Reader = Callable[..., None]  # vLLM calls it with config_dict and pre_trained_config
@@ -72,21 +80,33 @@ def _ours(updater: Updater) -> Callable[[Reader | None], Reader]:
     return around
 
 
-def _with_biases(kind: str) -> Callable[[Reader | None], Reader]:
-    """vLLM's own reading of this type, with another model for biases that its own one has no place for."""
+def _corrected(kind: str, correct: Callable[[Config, Config], bool]) -> Callable[[Reader | None], Reader]:
+    """vLLM's own reading of this type, and what ``correct`` changes in it, if it does."""
 
     def around(known: Reader | None) -> Reader:
         def read(config_dict: Config, pre_trained_config: Config) -> None:
             if known is None:
                 raise ValueError(f"vLLM {installed()} knows no drafts of type `{kind}`")
             known(config_dict=config_dict, pre_trained_config=pre_trained_config)
-            if drops_biases(pre_trained_config):
+            if correct(config_dict, pre_trained_config):
                 _mention_version()
-                pre_trained_config["architectures"] = ["UnifiedEagle3Qwen3ForCausalLM"]
 
         return _marked(read)
 
     return around
+
+
+def _biases(config: Config, model_config: Config) -> bool:
+    """Another model for biases that vLLM's own one has no place for."""
+    if dropped := drops_biases(model_config):
+        model_config["architectures"] = ["UnifiedEagle3Qwen3ForCausalLM"]
+    return dropped
+
+
+def _windows(config: Config, model_config: Config) -> bool:
+    if mistaken := mistakes_windows(config):
+        show_windows(config, model_config)
+    return mistaken
 
 
 def _marked(read: Reader) -> Reader:
@@ -98,8 +118,10 @@ def _marked(read: Reader) -> Reader:
 READERS: Mapping[str, Callable[[Reader | None], Reader]] = {
     "eagle": _ours(update_eagle),
     "eagle_mlp": _ours(update_eagle_mlp),
-    "eagle3": _with_biases("eagle3"),
-    "peagle": _with_biases("peagle"),
+    "eagle3": _corrected("eagle3", _biases),
+    "peagle": _corrected("peagle", _biases),
+    "dflash": _corrected("dflash", _windows),
+    "dspark": _corrected("dspark", _windows),
 }
 
 

@@ -10,6 +10,8 @@ from spec_convert.servable import Servable
 
 # What vLLM calls the way of drafting. An MLP draft is registered as a model of method `eagle`.
 METHODS: dict[str, dict[str, Any]] = {
+    "dflash": {"method": "dflash"},
+    "dspark": {"method": "dspark"},
     "eagle": {"method": "eagle"},
     "eagle_mlp": {"method": "eagle"},
     "eagle3": {"method": "eagle3"},

@@ -68,3 +68,23 @@ def drops_biases(model_config: Config) -> bool:
     return model_config.get("model_type") == "qwen3" and any(
         model_config.get(key) for key in ("attention_bias", "mlp_bias")
     )
+
+
+def mistakes_windows(config: Config) -> bool:
+    """Whether vLLM shows the rows of some layers of a DFlash or DSpark draft other rows than they were trained to see.
+
+    It reads `sliding_window_non_causal` as a word about every layer of a DFlash draft, and not at all of a DSpark one.
+    """
+    causal = config.get("sliding_window_non_causal") is False
+    types = set(config["transformer_layer_config"].get("layer_types") or [])
+    if config.get("speculators_model_type") == "dspark":
+        return "sliding_attention" in types and not causal
+    return causal and types != {"sliding_attention"}
+
+
+def show_windows(config: Config, model_config: Config) -> None:
+    """Say of a model config that vLLM has made of such a draft what is meant."""
+    if config.get("speculators_model_type") == "dspark":
+        model_config["is_causal"] = False
+    else:
+        del model_config["dflash_config"]["causal"]  # vLLM then goes by the types of the layers

@@ -19,7 +19,7 @@ from spec_convert.plan import Plan, make_plan, with_any_layer_ids
 from spec_convert.rules import found
 from spec_convert.validation.as_converted import findings_of_changes
 from spec_convert.validation.config_as_served import HINT, LAYER, LAYERS, MODEL, TOP, config_findings, part_of
-from spec_convert.validation.server_defaults import AUX_IDS, FUSED
+from spec_convert.validation.server_defaults import AUX_IDS, BLOCKS, FUSED
 
 # What a conversion says because it repairs it. In a directory that is served as it lies nobody does: other rules, and
 # worse ones, say so here.
@@ -38,11 +38,15 @@ UNTOLD = {
 MOST_TOKENS = 1000  # at a time: no draft is right so often
 _EFFECT = {
     "eagle_config": "whose flags vLLM prefers to those of the unified config",
-    "is_causal": "by which vLLM lets a token look at those after it",
+    "is_causal": "by which vLLM lets a token look at those after it, or keeps it from that",
+    "dflash_config": "whose words vLLM prefers to those of the unified config",
+    "is_neox_style": "by which vLLM turns other channels of a head together",
 }
 # Keys of a layer config that change what vLLM computes, by the value that does not. It takes the layer config for the
 # draft's whole config, and reads more of it than a unified one means.
 OBEYED = {"eagle_config": None, "is_causal": True}
+OBEYED_OF_BLOCKS = {"eagle_config": None, "is_causal": None, "dflash_config": None, "is_neox_style": True}
+OBEYED_BY_TYPE = dict.fromkeys(("eagle", *FUSED), OBEYED) | dict.fromkeys(BLOCKS, OBEYED_OF_BLOCKS)
 
 
 def unrepaired(findings: Iterable[Finding]) -> list[Finding]:
@@ -85,7 +89,7 @@ def _misleading(config: Mapping[str, Any], meant: Mapping[str, Any] | None) -> I
             message = "`model_type` is 'eagle': a stock vLLM serves the draft without its fusion bias or layernorms"
         yield found("top-level-model-type", where=TOP, message=message, hint="take the key out")
     layer = part_of(config, LAYERS)
-    for key, neutral in OBEYED.items() if kind in ("eagle", *FUSED) else ():
+    for key, neutral in OBEYED_BY_TYPE.get(str(kind), {}).items():
         if layer.get(key) not in (None, neutral, {}):
             message = f"`{key}` is {reprlib.repr(layer[key])}, {_EFFECT[key]}"
             yield found("obeyed-by-servers", where=LAYER, message=message)

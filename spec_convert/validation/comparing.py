@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 EMBEDDING, HEAD, MAP = "embed_tokens.weight", "lm_head.weight", "d2t"
-BORROWING = (
-    "eagle",
-    "eagle3",
-    "mtp",
-    "peagle",
-)  # unified types whose drafts take from the verifier which of the two they lack
+# Unified types whose drafts take from the verifier which of the two they lack.
+BORROWING = ("dflash", "dspark", "eagle", "eagle3", "mtp", "peagle")
 REMOTE_CHUNK = 16 * CHUNK  # every block of a remote file is a request
 _NEARLY_ALL = 0.9  # of the rows: what no trained head shows by chance, and a cut one shows in spite of later repairs
 _SAMPLE = 64

@@ -12,6 +12,7 @@ from spec_convert.plan import Plan
 from spec_convert.rules import found
 from spec_convert.validation.server_defaults import (
     AUX_IDS,
+    BLOCKS,
     COUNT,
     FUSED,
     Absent,
@@ -24,7 +25,7 @@ from spec_convert.validation.server_defaults import (
 LAYERS = "transformer_layer_config"
 TOP, LAYER, MODEL = "config.json", f"config.json: {LAYERS}", "config.json: model"
 HINT = "`spec-convert convert SOURCE OUTPUT` writes what is meant"
-KNOWN = (*FUSED, "eagle", "eagle_mlp")  # the types whose servers are known here
+KNOWN = (*FUSED, *BLOCKS, "eagle", "eagle_mlp")  # the types whose servers are known here
 UNSERVED = "mtp"  # no server takes it as it lies, and what the library leaves out its classes of the target fill up
 ROPE = {"rope_theta", "rope_scaling"}
 PROMISES = {"norm_before_fc", "fc_norm"}  # held against the tensors by the plan itself
@@ -137,7 +138,7 @@ def _pairs(config: Mapping[str, Any], meant: Mapping[str, Any], untold: set[str]
         return []
     pairs = [_Pair(TOP, config, meant, taken_at_top(kind, layer), ELSEWHERE | untold)]
     if wanted := part_of(meant, LAYERS):
-        qwen3 = kind in FUSED and layer.get("model_type") == "qwen3"
+        qwen3 = kind in BLOCKS or (kind in FUSED and layer.get("model_type") == "qwen3")
         apart = apart | (ROPE if kind in KNOWN else set())
         pairs.append(_Pair(LAYER, layer, wanted, taken_in_layer(kind, layer, config), apart, qwen3))
     if config.get("model_type") == "eagle" and (wanted := part_of(meant, "model")):

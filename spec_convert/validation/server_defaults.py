@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 FUSED = ("eagle3", "peagle")  # types that vLLM reads by itself, with its model of EAGLE-3
+BLOCKS = ("dflash", "dspark")  # and these, whose layers are Qwen3's whatever they say
 COUNT = "num_aux_hidden_states"
 AUX_IDS = "eagle_aux_hidden_state_layer_ids"
 
@@ -33,6 +34,8 @@ UNREAD = dict.fromkeys(
 
 def taken_at_top(kind: str, layer: Mapping[str, Any]) -> dict[str, Any]:
     """By key, for a draft of type ``kind``. Keys that are not named here are required."""
+    if kind in BLOCKS:
+        return _taken_of_block_drafts(kind, layer)
     if kind not in FUSED:
         return dict(UNREAD)  # their server is our own plugin, which refuses a config that lacks a key
     norms = {"fc_norm": False, "norm_output": False}
@@ -48,6 +51,20 @@ def taken_at_top(kind: str, layer: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
+def _taken_of_block_drafts(kind: str, layer: Mapping[str, Any]) -> dict[str, Any]:
+    """What vLLM reads of DSpark it reads of DFlash too, but for the word about windows."""
+    return UNREAD | {
+        "block_size": Absent.UNREAD,
+        "markov_head_type": Absent.UNREAD,
+        "enable_confidence_head": False,
+        "confidence_head_with_markov": False,
+        "sample_from_anchor": False,
+        "sliding_window_non_causal": True if kind == "dflash" else Absent.UNREAD,
+        "draft_vocab_size": layer.get("vocab_size"),
+        "target_hidden_size": layer.get("hidden_size"),
+    }
+
+
 def taken_in_layer(kind: str, layer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The same for `transformer_layer_config`. Null is read as a value where that makes a difference."""
     hidden, heads = layer.get("hidden_size"), layer.get("num_attention_heads")
@@ -60,8 +77,10 @@ def taken_in_layer(kind: str, layer: Mapping[str, Any], config: Mapping[str, Any
         "mlp_bias": False,
         "qkv_bias": False,
         COUNT: _states(layer, config),
+        "layer_types": _all_full(layer.get("num_hidden_layers")),
     }
-    return taken | ({} if kind in FUSED else {"model_type": Absent.UNREAD})
+    unread = () if kind in FUSED else ("model_type", "mlp_bias") if kind in BLOCKS else ("model_type",)
+    return taken | dict.fromkeys(unread, Absent.UNREAD)
 
 
 def taken_in_model(layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +91,10 @@ def taken_in_model(layer: Mapping[str, Any]) -> dict[str, Any]:
         "architectures": Absent.REQUIRED,
     }  # fmt: skip
     return taken_in_layer("eagle", layer, {}) | filled
+
+
+def _all_full(layers: Any) -> list[str]:
+    return ["full_attention"] * layers if isinstance(layers, int) else []
 
 
 def _states(layer: Mapping[str, Any], config: Mapping[str, Any]) -> int:

@@ -104,17 +104,22 @@ def _serve_here(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _save_draft(worker: Any, target: str) -> None:
-    import torch
     from safetensors.torch import save_file
 
-    draft = worker.model_runner.drafter.model
+    save_file(weights_of(worker.model_runner.drafter.model), target)
+
+
+def weights_of(draft: Any) -> dict[str, Any]:
+    """All parameters and buffers of a model in vLLM, as they were loaded."""
+    import torch
+
     held = {**dict(draft.named_parameters()), **dict(draft.named_buffers())}
     for name, layer in draft.named_modules():
         # vLLM packs linear weights for the CPU and empties the parameter: what the layer makes of the unit vectors
         # is its weight, transposed.
         if hasattr(layer, "cpu_linear") and layer.weight.numel() == 0:
             held[f"{name}.weight"] = layer.quant_method.apply(layer, torch.eye(layer.input_size)).T
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in held.items()}, target)
+    return {name: tensor.detach().clone().contiguous() for name, tensor in held.items()}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Writes down what vLLM's drafter is given and what it answers, in the worker, during a real generation.
 
 `start` and `save` are sent to the worker with `collective_rpc`. In the file, `P.states` are the verifier's states of
-proposal P, `P.drafted` its tokens, and `P.C.x` is of one call of the draft: input ids, positions, logits, state.
+proposal P and `P.places` where they stand, `P.drafted` its tokens, and `P.C.x` is of one call of the draft: input ids,
+positions, logits, state.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ def start(worker: Any, text: list[int]) -> None:
     def recorded_propose(**given: Any) -> Any:
         number, worker.calls = worker.proposals, 0
         record[f"{number}.states"] = given["target_hidden_states"].clone()
+        record[f"{number}.places"] = given["target_positions"].clone()
         drafted = propose(**given)
         record[f"{number}.drafted"] = drafted[0].clone()
         worker.proposals += 1
-        return _helped(drafted, text, number, end=int(record[f"{number}.{worker.calls - 1}.positions"].max()))
+        last = int(record[f"{number}.{worker.calls - 1}.positions"].max())
+        ahead = 1 if drafter.method == "dflash" else 3  # its rows guess their own places; others, two behind
+        return _helped(drafted, text, number, begin=last - drafted.shape[1] + ahead)
 
     def recorded_forward(**given: Any) -> Any:
-        answer = for_head, fed_back = forward(**given)
+        answer = forward(**given)
+        for_head, fed_back = answer if isinstance(answer, tuple) else (answer, answer)
         call = {
             "input_ids": given["input_ids"],
             "positions": given["positions"],
@@ -40,14 +45,12 @@ def start(worker: Any, text: list[int]) -> None:
     drafter.propose, draft.forward = recorded_propose, recorded_forward
 
 
-def _helped(drafted: Any, text: list[int], proposal: int, *, end: int) -> Any:
+def _helped(drafted: Any, text: list[int], proposal: int, *, begin: int) -> Any:
     """The first tokens of a proposal put right: random drafts are never accepted, and accepted rows must be seen too.
 
-    None of the first proposal, one of the second, and so on until all are right. ``end``: the last position computed.
+    None of the first proposal, one of the second, and so on until all are right. ``begin``: the first one's place.
     """
-    tokens = drafted.shape[1]
-    right = proposal % (tokens + 1)
-    begin = end - tokens + 3  # the first token stands two after the row that drafted it
+    right = proposal % (drafted.shape[1] + 1)
     helped = drafted.clone()
     for place, token in enumerate(text[begin : begin + right]):
         helped[0, place] = token

@@ -39,6 +39,7 @@ class Proposal:
     """What one verifier pass led to: a call over its rows, then calls of one row each."""
 
     states: Tensor  # [T, …], the verifier's
+    places: Tensor  # [T], where they stand
     drafted: Tensor  # [K]
     calls: list[Call]
 
@@ -77,7 +78,12 @@ def _read(held: dict[str, Tensor]) -> list[Proposal]:
         parts = {part: held[f"{proposal}.{number}.{part}"] for part in Call.__annotations__}
         calls.setdefault(proposal, []).append(Call(**parts))
     return [
-        Proposal(states=held[f"{number}.states"], drafted=held[f"{number}.drafted"], calls=made)
+        Proposal(
+            states=held[f"{number}.states"],
+            places=held[f"{number}.places"],
+            drafted=held[f"{number}.drafted"],
+            calls=made,
+        )
         for number, made in sorted(calls.items())
     ]
 

@@ -138,6 +138,16 @@ def with_mask(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**tensors} | SIZES.embedding() | random({"mask_hidden": (1, 1, 3 * SIZES.hidden)})
 
 
+def dflash(tensors: Mapping[str, Tensor], *, layers: int = 2, **config: Any) -> Case:
+    """DFlash as its authors publish it, with blocks of four rows."""
+    own = {
+        "architectures": ["DFlashDraftModel"], "model_type": "qwen3", "block_size": 4, "num_hidden_layers": layers,
+        "head_dim": SIZES.head_dim, "rope_theta": 1e6, "num_target_layers": 8,
+        "dflash_config": {"mask_token_id": VOCABULARY - 1, "target_layer_ids": [1, 3, 4]},
+    }  # fmt: skip
+    return Case(config=SIZES.llama(rms_norm_eps=EPSILON) | own | config, tensors=tensors)
+
+
 EAGLE, EAGLE3 = SIZES.eagle(), SIZES.eagle3()
 IN_LAYERS = SIZES.eagle3(prefix="layers.0.")
 QK_NORMS = random({f"midlayer.self_attn.{norm}.weight": (SIZES.head_dim,) for norm in ("q_norm", "k_norm")})

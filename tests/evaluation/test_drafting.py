@@ -14,11 +14,12 @@ from spec_convert.evaluation import drafting
 from spec_convert.evaluation.acceptance import Greedy, Proposal, Sampled
 from spec_convert.evaluation.drafting import DraftModel
 from spec_convert.models.contract import Draft
+from spec_convert.models.dflash import DFlashDraft
 from spec_convert.models.peagle import PEagleDraft
 
 from ..tiny import Tiny
 
-WIDTHS = {"eagle": 16, "eagle3": 48, "mlp": 0, "peagle": 48}
+WIDTHS = {"dflash": 48, "dspark": 48, "eagle": 16, "eagle3": 48, "mlp": 0, "peagle": 48}
 ACCEPTED = (0, 3, 1, 0, 2, 3, 0)  # of three drafted tokens, in one verification after another
 
 
@@ -33,6 +34,8 @@ def from_scratch(draft: Draft, ids: list[int], states: Tensor, tokens: int) -> P
     """Without a cache: all rows again for every token, the fed-back states appended to the verifier's."""
     if isinstance(draft, PEagleDraft):
         return in_one_pass(draft, ids, states, tokens)
+    if isinstance(draft, DFlashDraft):
+        return of_one_block(draft, ids, states, tokens)
     fused = draft.fuse(states) if hasattr(draft, "fuse") else states
     token_ids, rows = [], []
     for _ in range(tokens):
@@ -41,6 +44,19 @@ def from_scratch(draft: Draft, ids: list[int], states: Tensor, tokens: int) -> P
         rows.append(draft.to_target_vocabulary(logits)[0, -1])
         token_ids.append(int(rows[-1].argmax()))
         fused = torch.cat((fused, made[0, -1:, : fused.shape[1]]))
+    return Proposal(token_ids, torch.stack(rows))
+
+
+def of_one_block(draft: DFlashDraft, ids: list[int], states: Tensor, tokens: int) -> Proposal:
+    """The block behind the whole text, then guess by guess."""
+    draft.expect(tokens)
+    token_ids, rows = [], []
+    given, made = torch.tensor([ids]), states[None]
+    for step in range(tokens):
+        logits, made = draft(given, made, fed_back=step > 0)
+        rows.append(draft.to_target_vocabulary(logits)[0, -1])
+        token_ids.append(int(rows[-1].argmax()))
+        given = torch.full_like(given, token_ids[-1])
     return Proposal(token_ids, torch.stack(rows))
 
 

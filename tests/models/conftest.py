@@ -9,12 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from spec_convert.models.dflash import DFlashDraft
 from spec_convert.models.draft import Config, Draft, VerifierTensors, build_draft
+from spec_convert.models.dspark import DSparkDraft
 from spec_convert.models.eagle import EagleDraft
 from spec_convert.models.eagle3 import Eagle3Draft
 from spec_convert.models.mlp import MlpDraft
 from spec_convert.models.peagle import PEagleDraft
-from spec_convert.unified import UNIFIED, Eagle3Config, EagleConfig, EagleMlpConfig, PEagleConfig
+from spec_convert.unified import (
+    UNIFIED,
+    DFlashConfig,
+    DSparkConfig,
+    Eagle3Config,
+    EagleConfig,
+    EagleMlpConfig,
+    PEagleConfig,
+)
 
 VOCABULARY, DRAFT_VOCABULARY, SIZE = 32, 20, 16
 LAYER = {
@@ -123,6 +133,10 @@ def _empty(config: Config, verifier: VerifierTensors) -> Draft:
     if isinstance(config, EagleConfig):
         return EagleDraft(config, embed_tokens=verifier.embed_tokens, lm_head=verifier.lm_head)
     head = verifier.lm_head if config.draft_vocab_size == VOCABULARY else None
+    if isinstance(config, DSparkConfig):
+        return DSparkDraft(config, embed_tokens=verifier.embed_tokens, lm_head=head)
+    if isinstance(config, DFlashConfig):
+        return DFlashDraft(config, embed_tokens=verifier.embed_tokens, lm_head=head)
     if isinstance(config, PEagleConfig):
         return PEagleDraft(config, embed_tokens=verifier.embed_tokens, lm_head=head)
     return Eagle3Draft(config, embed_tokens=verifier.embed_tokens, lm_head=head)

@@ -163,3 +163,9 @@ def a_fusion_bias(make: Make, broken: bool) -> Findings:
     if broken:
         draft.tensors["fc.bias"] = torch.ones(16)
     return convert(draft)
+
+
+@TRIGGERS.rule("windows-need-the-plugin")
+def windows_in_some_layers(make: Make, broken: bool) -> Findings:
+    types = ["sliding_attention", "full_attention" if broken else "sliding_attention"]
+    return convert(make.dflash(layers=2, layer_types=types, sliding_window=5))

@@ -169,7 +169,8 @@ def test_a_vllm_that_must_not_load_the_plugin_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("kind", "allowed"), [("eagle", "a,spec-convert"), ("eagle", None), ("eagle3", ""), ("peagle", "")]
+    ("kind", "allowed"),
+    [("eagle", "a,spec-convert"), ("eagle", None), ("eagle3", ""), ("peagle", ""), ("dflash", ""), ("dspark", "")],
 )
 def test_a_vllm_that_can_serve_the_draft_is_not(
     kind: str, allowed: str | None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -246,3 +247,11 @@ def test_no_command_anywhere_is_said(
     with pytest.raises(UsageError, match="its command `vllm` is not on PATH"):
         become(["vllm", "serve", "x"])
     assert executed == []
+
+
+def test_dflash_needs_it_for_windows_that_vllm_would_misread(dflash: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    types = ["sliding_attention", "full_attention"]
+    drafted = servable(dflash(layers=2, layer_types=types, sliding_window=5).convert().output)
+    monkeypatch.setenv("VLLM_PLUGINS", "foo")
+    with pytest.raises(UsageError, match="`dflash` with these sliding windows need"):
+        require_plugin(drafted)

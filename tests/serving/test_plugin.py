@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from spec_convert.serving import plugin, versions
+from spec_convert.serving.updaters import mistakes_windows
 
+FULL, SLIDING = "full_attention", "sliding_attention"
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed: pip install 'spec-convert[vllm]'"),
@@ -96,10 +98,10 @@ def test_registering_again_changes_nothing(fresh: Any) -> None:
     assert (dict(fresh), SpeculatorsConfig.__dict__["extract_vllm_speculative_config"]) == before
 
 
-@pytest.mark.parametrize("kind", ["eagle3", "peagle"])
+@pytest.mark.parametrize("kind", ["dflash", "dspark", "eagle3", "peagle"])
 def test_types_that_vllm_knows_are_left_to_vllm(fresh: Any, kind: str, request: pytest.FixtureRequest) -> None:
     draft = request.getfixturevalue(kind)().convert().config
-    others = {name: reader for name, reader in fresh.items() if name not in ("eagle3", "peagle")}
+    others = {name: reader for name, reader in fresh.items() if name not in plugin.READERS}
     expected = pairing(draft), model_config(copy.deepcopy(draft))
     plugin.register()
     assert {name: fresh[name] for name in others} == others
@@ -117,6 +119,33 @@ def test_biases_that_vllm_would_drop_get_a_model_of_ours(
     assert model_config(stock)["architectures"] == [f"{stock_model}ForCausalLM"]
     plugin.register()
     assert model_config(draft)["architectures"] == ["UnifiedEagle3Qwen3ForCausalLM"]
+
+
+@pytest.mark.parametrize("types", [[FULL, FULL], [SLIDING, FULL], [SLIDING, SLIDING]], ids=" ".join)
+@pytest.mark.parametrize("non_causal", [True, False])
+@pytest.mark.parametrize("kind", ["dflash", "dspark"])
+def test_windows_are_read_as_they_are_meant(
+    fresh: Any, kind: str, types: list[str], non_causal: bool, request: pytest.FixtureRequest
+) -> None:
+    draft = request.getfixturevalue(kind)(layers=2, layer_types=types, sliding_window=5).convert().config
+    draft["sliding_window_non_causal"] = non_causal
+    meant = [each == SLIDING and not non_causal for each in types]
+    mistaken = mistakes_windows(draft)
+    assert (causality(copy.deepcopy(draft)) != meant) == mistaken
+    plugin.register()
+    assert causality(draft) == meant
+
+
+def causality(config: dict[str, Any]) -> list[bool]:
+    """Layer by layer, whether rows see only those before them, as vLLM's own model decides it."""
+    from transformers import PreTrainedConfig
+    from vllm.model_executor.models.qwen3_dflash import _dflash_layer_causal
+
+    made = model_config(config)
+    told = PreTrainedConfig()
+    for key in ("is_causal", "dflash_config", "layer_types"):
+        setattr(told, key, made.get(key))
+    return [_dflash_layer_causal(told, number) for number in range(made["num_hidden_layers"])]
 
 
 def test_a_later_vllm_that_knows_the_type_reads_what_is_not_ours(

@@ -43,6 +43,8 @@ def test_a_folder_is_named_from_the_root_because_servers_start_anywhere(
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
+        ("dflash", {"method": "dflash"}),
+        ("dspark", {"method": "dspark"}),
         ("eagle", {"method": "eagle"}),
         ("eagle3", {"method": "eagle3"}),
         ("mlp", {"method": "eagle"}),
