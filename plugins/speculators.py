@@ -9,8 +9,8 @@ causally: it is written as it is meant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spec_convert.checkpoint import Checkpoint
@@ -29,15 +29,6 @@ from spec_convert.rules import found
 from spec_convert.tensor_map import TensorMap, keep
 
 LAYER, ANCHOR = "transformer_layer_config", "sample_from_anchor"
-FLAGS = {  # by type
-    "eagle3": eagle3.FLAGS,
-    "eagle": eagle1.FLAGS,
-    "eagle_mlp": eagle_mlp.FORMAT.flags,
-    "mtp": frozenset[str](),
-    "peagle": eagle3.FLAGS,
-    "dflash": dflash.FLAGS,
-    "dspark": dflash.FLAGS,
-}
 MTP_TABLES = {False: mtp.unified(llama.MLP), True: mtp.unified(mtp.ROUTER + mtp.STACKED_EXPERTS)}  # with experts?
 # fmt: off
 EAGLE_NORMS = {
@@ -54,7 +45,7 @@ EAGLE_NORMS = {
 def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required={
-            f"a `speculators_model_type` that is one of {', '.join(FLAGS)}": known_type(checkpoint),
+            f"a `speculators_model_type` that is one of {', '.join(TYPES)}": known_type(checkpoint),
             "not the old library's names (`fusion_fc`)": "fusion_fc.weight" not in checkpoint,
         },
         supporting={"`speculators_config` in config.json": isinstance(checkpoint.get("speculators_config"), dict)},
@@ -62,56 +53,39 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
 
 
 def known_type(checkpoint: Checkpoint) -> bool:
-    return checkpoint.get("speculators_model_type") in list(FLAGS)  # a list: a damaged config may hold anything
+    return checkpoint.get("speculators_model_type") in list(TYPES)  # a list: a damaged config may hold anything
 
 
 def unified_type(checkpoint: Checkpoint) -> str:
     kind = checkpoint.get("speculators_model_type")
     if not known_type(checkpoint):
         message = f"unified drafts of type {kind!r} are not known here"
-        hint = f"known are {', '.join(FLAGS)}"
+        hint = f"known are {', '.join(TYPES)}"
         raise Refused([found("unknown-unified-type", where="config.json", message=message, hint=hint)])
     return str(kind)
 
 
 def features(checkpoint: Checkpoint) -> Mapping[str, Any]:
     kind = checkpoint.get("speculators_model_type")
-    family = {
-        "eagle3": eagle3.features,
-        "eagle": eagle1.features,
-        "eagle_mlp": eagle_mlp.features,
-        "mtp": _mtp_features,
-        "peagle": eagle3.features,
-        "dflash": dflash.features,
-        "dspark": dspark.features,
-    }.get(str(kind))
-    return {"speculators_model_type": kind} | (family(checkpoint) if family else {})
+    own = TYPES[str(kind)].features(checkpoint) if known_type(checkpoint) else {}
+    return {"speculators_model_type": kind, **own}
 
 
 def layout(checkpoint: Checkpoint, request: Request) -> Layout:
-    kind, config = unified_type(checkpoint), Facts.of(checkpoint)
-    of_type = {
-        "eagle3": _eagle3_layout,
-        "eagle": _eagle_layout,
-        "eagle_mlp": _eagle_mlp_layout,
-        "mtp": _mtp_layout,
-        "peagle": _peagle_layout,
-        "dflash": _dflash_layout,
-        "dspark": _dspark_layout,
-    }[kind]
-    parts = of_type(checkpoint, config, request)
+    kind = unified_type(checkpoint)
+    parts = TYPES[kind].layout(checkpoint, Facts.of(checkpoint), request)
     return replace(parts, findings=(*_unfitting_flags(kind, request), *parts.findings))
+
+
+def describe(draft: Draft) -> Described:
+    return TYPES[unified_type(draft.checkpoint)].describe(draft, Facts.of(draft.checkpoint))
 
 
 def _unfitting_flags(kind: str, request: Request) -> list[Finding]:
     """Flags that this format heeds in directories of another type."""
-    unfitting = sorted(request.flags.keys() & FORMAT.flags - FLAGS[kind])
+    unfitting = sorted(request.flags.keys() & FORMAT.flags - TYPES[kind].flags)
     message = f"means nothing for unified drafts of type `{kind}`"
     return [found("flag-not-heeded", where=f"--{flag.replace('_', '-')}", message=message) for flag in unfitting]
-
-
-def _eagle_mlp_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
-    return eagle_mlp.layout(checkpoint, request)
 
 
 def _eagle3_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
@@ -130,10 +104,6 @@ def _dflash_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> L
         message = f"`{ANCHOR}` is true: the row of the newest token guesses too, which servers do not do of DFlash"
         raise Refused([found("not-representable", where=config.where, message=message)])
     return dflash.layout(checkpoint, config.part(LAYER), config)
-
-
-def _dspark_layout(checkpoint: Checkpoint, config: Facts, request: Request) -> Layout:
-    return dspark.layout(checkpoint, config.part(LAYER), config)
 
 
 def _with_promises(normal: Layout, checkpoint: Checkpoint, layer: Facts) -> Layout:
@@ -191,24 +161,86 @@ def _eagle_norms(config: Facts, request: Request) -> tuple[TensorMap, list[Findi
     return norms + eagle1.NO_EXTRA_NORMS if position == "before_fusion" else norms, findings
 
 
-def describe(draft: Draft) -> Described:
-    kind, config = unified_type(draft.checkpoint), Facts.of(draft.checkpoint)
-    if kind == "eagle_mlp":
-        return eagle_mlp.describe(draft)
-    if kind == "mtp":
-        return mtp.describe(draft, _mtp_facts(config, draft.request))
-    layer = config.part(LAYER)
-    if kind == "peagle":
-        return peagle.describe(draft, layer, config)
-    if kind == "dflash":
-        return dflash.describe(draft, dflash.as_unified(draft, layer, config, sample_from_anchor=False))
-    if kind == "dspark":
-        anchored = config.require({ANCHOR: bool})[ANCHOR]  # which vLLM takes for false and the library for true
-        return dspark.describe(draft, dflash.as_unified(draft, layer, config, sample_from_anchor=anchored))
-    if kind == "eagle":
-        kept = "lm_head_layernorm.weight" in draft.mapped.targets
-        return eagle1.describe(draft, layer, position=config.get("layernorm_position") if kept else None)
-    return eagle3.describe_as_said(draft, layer, config)
+def _describe_eagle(draft: Draft, config: Facts) -> Described:
+    kept = "lm_head_layernorm.weight" in draft.mapped.targets
+    return eagle1.describe(draft, config.part(LAYER), position=config.get("layernorm_position") if kept else None)
+
+
+def _describe_dflash(draft: Draft, config: Facts) -> Described:
+    return dflash.describe(draft, dflash.as_unified(draft, config.part(LAYER), config, sample_from_anchor=False))
+
+
+def _describe_dspark(draft: Draft, config: Facts) -> Described:
+    anchored = config.require({ANCHOR: bool})[ANCHOR]  # which vLLM takes for false and the library for true
+    return dspark.describe(draft, dflash.as_unified(draft, config.part(LAYER), config, sample_from_anchor=anchored))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How directories of one unified type are read back. ``tables`` are those that it adds to the types before it."""
+
+    tables: Mapping[str, TensorMap]
+    flags: frozenset[str]
+    features: Callable[[Checkpoint], Mapping[str, Any]]
+    layout: Callable[[Checkpoint, Facts, Request], Layout]
+    describe: Callable[[Draft, Facts], Described]
+
+
+TYPES = {
+    "eagle3": Reading(
+        tables={f"eagle3: {name}": table for name, table in (eagle3.TABLES | eagle3.EXTRA_NORMS).items()},
+        flags=eagle3.FLAGS,
+        features=eagle3.features,
+        layout=_eagle3_layout,
+        describe=lambda draft, config: eagle3.describe_as_said(draft, config.part(LAYER), config),
+    ),
+    "eagle": Reading(
+        tables={
+            **{f"eagle: {name}": table for name, table in eagle_layernorms.FORMAT.tables.items()},
+            "eagle: layernorms after the fusion": EAGLE_NORMS["after_fusion"],
+            "eagle: layernorms after the fusion with --no-layernorms": eagle1.without(EAGLE_NORMS["after_fusion"]),
+        },
+        flags=eagle1.FLAGS,
+        features=eagle1.features,
+        layout=_eagle_layout,
+        describe=_describe_eagle,
+    ),
+    "eagle_mlp": Reading(
+        tables={"eagle_mlp": eagle_mlp.TABLE},
+        flags=eagle_mlp.FORMAT.flags,
+        features=eagle_mlp.features,
+        layout=lambda checkpoint, _, request: eagle_mlp.layout(checkpoint, request),
+        describe=lambda draft, _: eagle_mlp.describe(draft),
+    ),
+    "peagle": Reading(
+        tables={"peagle: besides those of eagle3": peagle.MASK},
+        flags=eagle3.FLAGS,
+        features=eagle3.features,
+        layout=_peagle_layout,
+        describe=lambda draft, config: peagle.describe(draft, config.part(LAYER), config),
+    ),
+    "dflash": Reading(
+        tables={f"dflash: {name}": table for name, table in dflash.TABLES.items()},
+        flags=dflash.FLAGS,
+        features=dflash.features,
+        layout=_dflash_layout,
+        describe=_describe_dflash,
+    ),
+    "dspark": Reading(
+        tables={"dspark: besides those of dflash": dspark.HEADS + dspark.CONFIDENCE_HEAD},
+        flags=dflash.FLAGS,
+        features=dspark.features,
+        layout=lambda checkpoint, config, _: dspark.layout(checkpoint, config.part(LAYER), config),
+        describe=_describe_dspark,
+    ),
+    "mtp": Reading(
+        tables={"mtp": MTP_TABLES[False], "mtp: with experts": MTP_TABLES[True]},
+        flags=frozenset(),
+        features=_mtp_features,
+        layout=_mtp_layout,
+        describe=lambda draft, config: mtp.describe(draft, _mtp_facts(config, draft.request)),
+    ),
+}
 
 
 def already_there(draft: UnifiedDraft) -> Native:
@@ -244,23 +276,12 @@ FORMAT = Format(
     title="Unified directories (speculators format)",
     reference="https://github.com/vllm-project/speculators",
     produces="",
-    tables={
-        **{f"eagle3: {name}": table for name, table in (eagle3.TABLES | eagle3.EXTRA_NORMS).items()},
-        **{f"eagle: {name}": table for name, table in eagle_layernorms.FORMAT.tables.items()},
-        "eagle: layernorms after the fusion": EAGLE_NORMS["after_fusion"],
-        "eagle: layernorms after the fusion with --no-layernorms": eagle1.without(EAGLE_NORMS["after_fusion"]),
-        "eagle_mlp": eagle_mlp.TABLE,
-        "mtp": MTP_TABLES[False],
-        "mtp: with experts": MTP_TABLES[True],
-        "peagle: besides those of eagle3": peagle.MASK,
-        **{f"dflash: {name}": table for name, table in dflash.TABLES.items()},
-        "dspark: besides those of dflash": dspark.HEADS + dspark.CONFIDENCE_HEAD,
-    },
+    tables={name: table for reading in TYPES.values() for name, table in reading.tables.items()},
     recognise=recognise,
     features=features,
     layout=layout,
     describe=describe,
-    flags=frozenset().union(*FLAGS.values()),
+    flags=frozenset().union(*(reading.flags for reading in TYPES.values())),
     is_unified=known_type,
     example=example,
     exports=(Export(target="speculators-0.6", of="eagle3", write=already_there),),

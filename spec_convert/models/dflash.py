@@ -31,7 +31,7 @@ class DFlashDraft(OwnVocabulary):
         self.embed_tokens = table(layer.vocab_size, size, embed_tokens, name="embedding")
         self.fc = nn.Linear(self.aux_states * (config.target_hidden_size or size), size, bias=False)
         self.hidden_norm = nn.RMSNorm(size, eps)
-        self.rope = Rope(layer)
+        self.rope = Rope.of(layer)
         layers = (DecoderLayer(layer, index, input_norm=True) for index in range(layer.num_hidden_layers))
         self.layers = nn.ModuleList(layers)
         self.norm = nn.RMSNorm(size, eps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -33,6 +33,15 @@ from spec_convert.unified import (
 __all__ = ["Draft", "DraftError", "DraftOutput", "VerifierTensors", "borrows", "build_draft"]
 
 Config = AnyConfig
+# Those that may take tables of the verifier.
+MODULES: Mapping[type[Config], Callable[..., Draft]] = {
+    EagleConfig: EagleDraft,
+    Eagle3Config: Eagle3Draft,
+    PEagleConfig: PEagleDraft,
+    DFlashConfig: DFlashDraft,
+    DSparkConfig: DSparkDraft,
+    MtpConfig: MtpDraft,
+}
 
 
 def build_draft(config: Config, tensors: Mapping[str, Tensor], verifier: VerifierTensors | None = None) -> Draft:
@@ -69,24 +78,7 @@ def _empty(config: Config, names: Iterable[str], verifier: VerifierTensors | Non
             raise DraftError(
                 f"the draft shares its verifier's {name}, which was not given", hint="pass verifier=, the base model"
             )
-    match config:
-        case EagleConfig():
-            assert shared["lm_head"] is not None
-            return EagleDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
-        case Eagle3Config():
-            return Eagle3Draft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
-        case PEagleConfig():
-            return PEagleDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
-        case DFlashConfig():
-            return DFlashDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
-        case DSparkConfig():
-            return DSparkDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
-        case EagleMlpConfig():
-            return MlpDraft(config)
-        case MtpConfig():
-            assert shared["embed_tokens"] is not None
-            assert shared["lm_head"] is not None
-            return MtpDraft(config, embed_tokens=shared["embed_tokens"], lm_head=shared["lm_head"])
+    return MlpDraft(config) if isinstance(config, EagleMlpConfig) else MODULES[type(config)](config, **shared)
 
 
 def _refuse_unfit(draft: Draft, tensors: Mapping[str, Tensor]) -> None:
