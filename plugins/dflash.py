@@ -90,7 +90,7 @@ def example_config(sizes: Sizes, **more: Any) -> dict[str, Any]:
     return examples.transformers_config(sizes, **own | more)
 
 
-def example_shapes(sizes: Sizes, *more: TensorMap, **terms: int) -> dict[str, tuple[int, ...]]:
+def example_shapes(sizes: Sizes, *more: TensorMap, **terms: Any) -> dict[str, tuple[int, ...]]:
     rows = TensorMap(dflash.FUSION, dflash.LAYER.under("layers.{i:int}."), *more)
     return shapes_of(rows, sizes, aux=examples.STATES, target=sizes.hidden, **terms)
 

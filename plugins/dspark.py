@@ -19,7 +19,7 @@ from spec_convert.formats import Described, Draft, Format, Layout, Request
 from spec_convert.hookspecs import hookimpl
 from spec_convert.plugins.dflash import ARCHITECTURE as DFLASH
 from spec_convert.plugins.dflash import example_config, example_shapes
-from spec_convert.plugins.families import dflash, dspark, examples
+from spec_convert.plugins.families import dflash, dspark, examples, llama
 from spec_convert.rules import found
 
 NEMO, SPECFORGE = "Qwen3DSparkModel", "DSparkDraftModel"
@@ -31,7 +31,7 @@ def recognise(checkpoint: Checkpoint) -> Evidence:
     return weigh(
         required={
             "a Markov head (`markov_w1`)": dspark.has_markov_head(checkpoint),
-            dflash.llama.NOT_UNIFIED: not dflash.llama.is_unified(checkpoint),
+            llama.NOT_UNIFIED: not llama.is_unified(checkpoint),
         },
         supporting={f"the architecture {', '.join(KNOWN)}": checkpoint.architecture in KNOWN},
     )

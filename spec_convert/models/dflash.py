@@ -55,7 +55,7 @@ class DFlashDraft(OwnVocabulary):
         if not fed_back:
             guesses = self.block(input_ids, hidden_states, positions(input_ids, position_ids), attend)
         elif hidden_states.shape[-1]:
-            guesses = hidden_states.unflatten(-1, (-1, self.fc.out_features))
+            guesses = hidden_states.reshape(*hidden_states.shape[:2], -1, self.fc.out_features)
         else:
             raise ValueError(
                 f"all {self.guesses} guesses of the block are taken: `expect` says how many there are to be"
@@ -64,7 +64,7 @@ class DFlashDraft(OwnVocabulary):
 
     def block(self, newest: Tensor, states: Tensor, places: Tensor, attend: Attend) -> Tensor:
         """[B, T, K, H]: all guesses of the blocks after each of these rows [B, T], whose states stand at ``places``."""
-        context = self.hidden_norm(self.fc(states))
+        context, places = self.hidden_norm(self.fc(states)), places.expand_as(newest)
         held = attend if isinstance(attend, Cache) else None
         if held is None and attend is not causal:
             raise ValueError("blocks see their context through a cache or all at once: `attend` is neither")
@@ -75,13 +75,14 @@ class DFlashDraft(OwnVocabulary):
         turned, rotation = self.rope(places), self.rope(rows.flatten(1))
         x = F.embedding(self._tokens(newest, rows), self.embed_tokens.weight)
         for number, layer in enumerate(self.layers):
+            assert isinstance(layer, DecoderLayer)
             key, value = layer.self_attn.keys_and_values(context, turned)
             if held:
                 key, value = held.extend(number, key, value)
             mask = masks[self.config.transformer_layer_config.layer_types[number]]
             x = layer(x, rotation, _beside(key, value, mask))
         normed: Tensor = self.norm(x)
-        return normed.unflatten(1, rows.shape[1:])[:, :, self.first_guess :]
+        return normed.reshape(*rows.shape, -1)[:, :, self.first_guess :]
 
     @property
     def first_guess(self) -> int:

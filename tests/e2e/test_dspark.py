@@ -96,7 +96,8 @@ def assert_loaded(made: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> Non
     assert file.keys() <= used
     assert held.keys() - expected.keys() <= BORROWED
     for name, tensor in expected.items():
-        assert_close(held[name].to(tensor.dtype), tensor)
+        padded = held[name]  # vLLM fills tables up to a multiple of 64 rows
+        assert_close(padded[: len(tensor)].to(tensor.dtype), tensor)
 
 
 def as_in_file(name: str) -> str:

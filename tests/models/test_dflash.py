@@ -148,6 +148,13 @@ def test_every_row_stands_for_a_block_of_its_own(exact: Any) -> None:
         torch.testing.assert_close(whole.hidden_states[:, length - 1], alone.hidden_states[:, -1])
 
 
+def test_texts_side_by_side_do_not_see_each_other(exact: Any) -> None:
+    draft, _ = exact(config_of())
+    ids, states = torch.stack((IDS, IDS.flip(0))), torch.stack((STATES, STATES.flip(0)))
+    both = draft(ids, states, fed_back=False).logits
+    torch.testing.assert_close(both[1:], draft(ids[1:], states[1:], fed_back=False).logits)
+
+
 def test_reading_piece_by_piece_is_reading_at_once(exact: Any) -> None:
     draft, cache = exact(config_of(types=(SLIDING, FULL), window=3))[0], Cache()
     whole = draft(IDS[None], STATES[None], fed_back=False)
