@@ -118,6 +118,7 @@ class TrainSettings(BaseModel):
     scheduler: ScheduleName = "cosine"
     warmup_ratio: Share = 0.03  # of all steps
     gradient_accumulation_steps: Count = 1
+    learn_prompts: bool = False  # like answers, which alone are counted in what is held out
     loss: Annotated[str, AfterValidator(_mix)] | None = None  # `soft_ce`, or a mix: `soft_ce=1.0,tv=0.1`
     ttt_steps: Count | None = None
     ttt_step_loss_decay: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -66,7 +66,7 @@ def train(settings: TrainSettings) -> Trained:
             keep_freed_memory()
         return run(
             objective,
-            _rows(data, draft, verifier, settings, processes),
+            _rows(data, draft, verifier, settings, processes, whole=settings.learn_prompts),
             plan,
             settings.save_path,
             processes=processes,
@@ -152,7 +152,9 @@ def _head(draft: Draft, verifier: Verifier) -> Tensor:
     return head
 
 
-def _rows(data: Data, draft: Draft, verifier: Verifier, settings: TrainSettings, processes: Processes) -> PackedRows:
+def _rows(  # noqa: PLR0913  what a row depends on
+    data: Data, draft: Draft, verifier: Verifier, settings: TrainSettings, processes: Processes, *, whole: bool = False
+) -> PackedRows:
     beyond = (data.lengths - settings.total_seq_len).clamp(min=0)
     if cut := int((beyond > 0).sum()):
         processes.say(
@@ -166,6 +168,7 @@ def _rows(data: Data, draft: Draft, verifier: Verifier, settings: TrainSettings,
         capacity=settings.total_seq_len,
         seed=settings.seed,
         padded=processes.device.type == "cuda",
+        whole=whole,
     )
 
 
@@ -220,6 +223,7 @@ def _request(
         "data": _identity(data),
         "held_out": None if held_out is None else _identity(held_out),
         "total_seq_len": settings.total_seq_len,
+        "learn_prompts": settings.learn_prompts,
         "loss": [[str(stage.mix), stage.until, stage.rate] for stage in objective.stages],
         "steps": len(objective.decay),
         "decay": objective.decay.tolist(),

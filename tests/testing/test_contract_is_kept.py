@@ -183,7 +183,8 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
         "`eagle` claim the example as well",
     ),
     "another format's checkpoint beside its own": (
-        LEAVES, {"recognise": lambda seen: weigh(required={"weights": bool(seen.tensors)})}, "the example of `eagle",
+        LEAVES, {"recognise": lambda seen: weigh(required={"weights": bool(seen.tensors)})},
+        "the example of `.*` .* is claimed as well",
     ),
     "a tensor that others have not": (
         LEAVES, {"recognise": lambda seen: weigh(required={"a pig": bool(seen.tensors["pig.fc.weight"].shape)})},

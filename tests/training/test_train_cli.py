@@ -113,6 +113,7 @@ def test_flags_become_settings(folder: Path, cli: Any, asked: list[TrainSettings
     flags = ["--draft", "eagle3", "--d2t-path", "d2t.npy", "--t2d-path", "t2d.npy", "--target-layers", "0,3,5"]
     flags += ["--lr", "1e-3", "--epochs", "3", "--max-steps", "7", "--ttt-steps", "4", "--ttt-step-loss-decay", "0.5"]
     flags += ["--loss", "soft_ce=1,tv=0.1", "--optimizer", "muon", "--scheduler", "wsd", "--warmup-ratio", "0.1"]
+    flags += ["--learn-prompts"]
     flags += ["--gradient-accumulation-steps", "2", "--no-resume-from-checkpoint", "--run-name", "first", "--no-amp"]
     ran = cli("train", *FLAGS, *flags)
     assert (ran.code, ran.err) == (0, "")
@@ -123,7 +124,8 @@ def test_flags_become_settings(folder: Path, cli: Any, asked: list[TrainSettings
         verifier_name_or_path="org/model", data_path=folder / "states", save_path=folder / "run", draft="eagle3",
         d2t_path=folder / "d2t.npy", t2d_path=folder / "t2d.npy", target_layers=(0, 3, 5), lr=1e-3, epochs=3,
         max_steps=7, ttt_steps=4, ttt_step_loss_decay=0.5, loss="soft_ce=1,tv=0.1", optimizer="muon", scheduler="wsd",
-        warmup_ratio=0.1, gradient_accumulation_steps=2, resume_from_checkpoint=False, run_name="first", amp=False,
+        warmup_ratio=0.1, learn_prompts=True, gradient_accumulation_steps=2,
+        resume_from_checkpoint=False, run_name="first", amp=False,
     )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ class PackedRows:
     """The rows of every epoch. ``layer_ids``: boundary ids of the states that the draft is fed; none: the final one.
 
     ``normed``: the verifier's final norm, by which the stored state of its last layer becomes what the head reads.
-    ``padded``: every row has ``capacity`` tokens, for kernels that are compiled for one length.
+    ``padded``: every row has ``capacity`` tokens, for kernels that are compiled for one length. ``whole``: prompts are
+    learned like answers.
     """
 
     def __init__(  # noqa: PLR0913  what a row depends on, each by name
@@ -33,6 +34,7 @@ class PackedRows:
         capacity: int,
         seed: int,
         padded: bool = False,
+        whole: bool = False,
     ) -> None:
         layers = data.layers
         if layers is None:
@@ -40,7 +42,7 @@ class PackedRows:
                 f"{data.folder} holds tokens without the verifier's states",
                 hint=f"capture them: spec-convert generate {data.folder} OUTPUT",
             )
-        self.data, self.capacity, self.seed, self.padded = data, capacity, seed, padded
+        self.data, self.capacity, self.seed, self.padded, self.whole = data, capacity, seed, padded, whole
         self._fed = _places(data, layers, layer_ids)
         self._normed = normed if layers.last == "before_norm" else Tensor.float
         self._epoch: tuple[int, list[tuple[int, ...]]] | None = None
@@ -68,7 +70,7 @@ class PackedRows:
         bounds = tuple(accumulate(lengths, initial=0))
         batch = Batch(
             input_ids=torch.cat([sample.input_ids[:length] for sample, length in pairs]),
-            loss_mask=torch.cat([sample.loss_mask[:length] for sample, length in pairs]),
+            loss_mask=torch.cat([sample.loss_mask[:length] | self.whole for sample, length in pairs]),
             states=states[:, self._fed].flatten(1) if self._fed else (final := self._normed(states[:, -1])),
             final=self._normed(states[:, -1]) if self._fed else final,
             bounds=bounds,

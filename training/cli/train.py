@@ -68,6 +68,7 @@ GROUPS: Mapping[str, tuple[Callable[..., Any], ...]] = {
         ),
         click.option("--warmup-ratio", metavar="X", type=float, help="Share of the steps. Default: 0.03."),
         click.option("--gradient-accumulation-steps", metavar="N", type=int, help="Rows of a step. Default: 1."),
+        click.option("--learn-prompts/--answers-only", default=None, help="Default: answers only."),
         click.option("--loss", metavar="MIX", help="Such as soft_ce or soft_ce=1.0,tv=0.1."),
         click.option("--ttt-steps", metavar="K", type=int, help="How many tokens ahead it learns."),
         click.option("--ttt-step-loss-decay", metavar="X", type=float, help="Each counts X times the one before."),
@@ -123,9 +124,7 @@ class Grouped(click.Command):
 @click.command(cls=Grouped, short_help="Train a draft on its verifier's hidden states.")
 @options
 def train(file: Path | None, dump: bool, as_json: bool, logger: tuple[str, ...], **flags: Any) -> int:
-    """Train a draft on its verifier's hidden states. Each epoch leaves one that
-    vLLM serves. Where no default is told, the recipe of its kind decides.
-    """
+    """Train a draft on its verifier's hidden states, by the recipe of its kind."""
     from spec_convert.training.settings_file import as_toml, read_settings
 
     first = os.environ.get("RANK", "0") == "0"

@@ -20,9 +20,9 @@ def store(tmp_path: Path) -> Store:
     return write_states(tmp_path / "states", random_samples([5, 9, 3, 12]))
 
 
-def rows_of(store: Store, *, layer_ids: Sequence[int] = (1,), capacity: int = 14, padded: bool = False) -> PackedRows:
+def rows_of(store: Store, *, layer_ids: Sequence[int] = (1,), capacity: int = 14, **more: bool) -> PackedRows:
     return PackedRows(
-        store, layer_ids=layer_ids, normed=lambda states: -states.float(), capacity=capacity, seed=0, padded=padded
+        store, layer_ids=layer_ids, normed=lambda states: -states.float(), capacity=capacity, seed=0, **more
     )
 
 
@@ -39,6 +39,14 @@ def test_a_row_is_its_samples_end_to_end(store: Store) -> None:
             assert batch.positions[start:end].tolist() == list(range(end - start))
             assert len(set(batch.documents[start:end].tolist())) == 1
     assert sum(rows.samples(0, row) for row in range(rows.rows(0))) == 4
+
+
+def test_of_whole_samples_every_token_is_learned_and_of_padding_none(store: Store) -> None:
+    answers, rows = rows_of(store), rows_of(store, whole=True, padded=True)
+    assert not all(answers.load(0, row).loss_mask.all() for row in range(answers.rows(0)))
+    for row in range(rows.rows(0)):
+        tokens = len(answers.load(0, row))
+        assert rows.load(0, row).loss_mask.tolist() == [True] * tokens + [False] * (14 - tokens)
 
 
 def test_without_layers_the_draft_is_fed_what_the_head_reads(store: Store) -> None:
