@@ -1,4 +1,4 @@
-# `make demo`, `test`, `test-all`, `lint`, `docs`: each makes or completes .venv first; only Python and PyPI are needed.
+# `make demo`, `test`, `test-long`, `test-all`, `lint`, `docs`: each makes or completes .venv first; only Python and PyPI are needed.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,15 +6,19 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Tools that follow imports want the package as one tree; in a checkout its parts are folders beside each other.
 LINKED := build/types
 PARTS := $(wildcard spec_convert/*.py spec_convert/*/) plugins schemas training
-PYTEST := $(BIN)/python -m pytest
+# One process a core, but no more than memory has room for: some tests start a vLLM. What a file sets up is set up once.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all lint docs
+.PHONY: demo test test-long test-all lint docs
 
 demo: .venv/with-demo
 	$(BIN)/spec-convert demo
 
 test: .venv/with-vllm
 	$(PYTEST) -m "not long"
+
+test-long: .venv/with-vllm
+	$(PYTEST) -m long
 
 test-all: .venv/with-vllm
 	$(PYTEST)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from . import home_made as spelt
@@ -23,6 +24,9 @@ LLAMA = SIZES.llama(rope_theta=500000.0)
 
 # A shell starts what runs in its background with interrupts ignored, and the commands that tests interrupt inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Machines are shared, and a slow example is not a wrong one.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 # For tensors as tiny as these a second thread only waits: on a machine that others use, for most of the time.
 torch.set_num_threads(1)
 
