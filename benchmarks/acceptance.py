@@ -26,7 +26,7 @@ ROWS, LONGEST, DRAFT_VOCABULARY = 540, 320, 8192
 # Nothing here may see more conversations than the authors' runs did: 508 steps of 4 for EAGLE-1, 552 of 4 for EAGLE-3.
 # Where the verifier's whole vocabulary is the work, it is computed in bfloat16.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "eagle": {"epochs": 4, "max_steps": 1896, "total_seq_len": 320, "lr": 1.5e-3, "amp": True},
+    "eagle": {"epochs": 3, "total_seq_len": 320, "lr": 1.5e-3, "amp": True, "learn_prompts": True},
     "eagle3": {"epochs": 3, "total_seq_len": 512, "lr": 1e-3},
     # goes on with the draft of `eagle`
     "hass": {"epochs": 1, "max_steps": 120, "total_seq_len": 512, "lr": 3e-4, "amp": True},

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 import pluggy
@@ -107,7 +107,7 @@ class Registry:
 
     def _admit(self, entry_point: EntryPoint, disabled: frozenset[str]) -> None:
         name = entry_point.name
-        origin = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
+        origin = _name_of(entry_point.dist) if entry_point.dist else entry_point.value
         if name in disabled:
             self._leave_out(Plugin(name=name, origin=origin, error=f"disabled by {DISABLE}", disabled=True))
             return
@@ -212,6 +212,13 @@ def registry() -> Registry:
     disabled = frozenset(name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip())
     # Built-ins come first, so that a third party that takes one of their names is the one left out.
     return Registry(sorted(found, key=lambda e: (not _is_ours(e), e.name, e.value)), disabled=disabled)
+
+
+@cache
+def _name_of(package: Distribution) -> str:
+    """With its version. Both are read from a file that may hold a whole README: once is enough for all its plugins."""
+    about = package.metadata
+    return f"{about['Name']} {about['Version']}"
 
 
 def _is_ours(entry_point: EntryPoint) -> bool:

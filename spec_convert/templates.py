@@ -55,6 +55,8 @@ class Segment:
 
     def common(self, other: Segment) -> str | None:
         """Some text that both accept, or None when there is none."""
+        if self.literal is not None and other.literal is not None:
+            return self.literal if self.literal == other.literal else None
         candidates = [*self._samples(other), *other._samples(self)]
         return next((text for text in candidates if self.accepts(text) and other.accepts(text)), None)
 
@@ -111,6 +113,11 @@ class Template:
                 found[segment.hole] = segment
         return found
 
+    @cached_property
+    def length(self) -> int:
+        """Of how many segments each name is that it matches; 0: that depends."""
+        return 0 if any(segment.rest for segment in self.segments) else len(self.segments)
+
     def match(self, name: str) -> dict[str, str] | None:
         """What the holes stand for in ``name``, or None when the template does not match the whole of it."""
         if not self.holes:
@@ -124,6 +131,8 @@ class Template:
         """A name that both templates match, or None when they can never collide."""
         if not self.holes and not other.holes:
             return self.text if self.text == other.text else None
+        if self.length and other.length and self.length != other.length:
+            return None
         parts = _overlap(self.segments, other.segments)
         return None if parts is None else ".".join(parts)
 
