@@ -58,7 +58,7 @@ BODY = TensorMap(
     LAYER.under("layers.{i:int}."),
     llama.ROTARY,
 )
-BIASES = TensorMap(llama.QKV_BIAS, keep("self_attn.o_proj.bias", shape="hidden")).under("layers.{i:int}.")
+BIASES = llama.ATTENTION_BIAS.under("layers.{i:int}.")
 # fmt: on
 
 TABLES = {"body": BODY, "biases of the attention": BIASES, **VOCABULARY_TABLES}
