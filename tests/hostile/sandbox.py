@@ -12,6 +12,7 @@ import faulthandler
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -264,7 +265,10 @@ def _hang(*_: object) -> None:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    """The most resident memory since this program began. ``ru_maxrss`` would begin with that of whoever started it."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak
+    return int(peak[1]) << 10
 
 
 def _address_space() -> int:

@@ -6,15 +6,16 @@ import base64
 import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
+
+from ..local_server import LocalServer, body_of
 
 MEMBER, STRANGER = "hf_member", "hf_stranger"  # two valid tokens: one may do everything, the other nothing special
 
@@ -135,16 +136,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(LocalServer):
     def __init__(self, hub: FakeHub, role: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.hub = hub
         self.role = role
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that stops reading in the middle of an answer is part of the tests.
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -157,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def route(self) -> None:
         self.hub, self.path = self.server.hub, unquote(urlsplit(self.path).path)
-        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.body = body_of(self)
         try:
             if self.hub.mood == "unavailable" or self.hub.outages > 0:
                 self.hub.outages -= 1

@@ -7,9 +7,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Lock, Thread
 from typing import Any
+
+from ..local_server import LocalServer, body_of
 
 MODEL = "a model"
 Body = dict[str, Any]
@@ -54,7 +56,7 @@ def chat_server() -> Iterator[ChatServer]:
             self._send(200, {"data": [{"id": MODEL}]})
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(body_of(self))
             with state.lock:
                 state.asked.append(body)
                 state.keys.add(self.headers["Authorization"])
@@ -70,14 +72,8 @@ def chat_server() -> Iterator[ChatServer]:
         def log_message(self, *args: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *args: object) -> None:
-            """A client that is killed leaves its connection behind."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = LocalServer(Handler)
+    state.url = server.url
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
         yield state

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from ..local_server import LocalServer, body_of
 
 Body = dict[str, Any]
 
@@ -32,17 +34,13 @@ class Served:
         self.headers: list[Mapping[str, str]] = []
         self.under_way = self.most_under_way = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
-        self._server.daemon_threads = True
+        self._server = LocalServer(_handler(self), port=port)
+        self.url = self._server.url
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def port(self) -> int:
         return int(self._server.server_address[1])
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
         """Whoever calls then is refused the connection. Twice does no harm."""
@@ -69,19 +67,18 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             served.headers.append(dict(self.headers))
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(body_of(self))
             self._send(served.reply(body))
 
         def _send(self, reply: Reply) -> None:
             if reply.content is None:
                 return
             data = json.dumps(reply.content).encode()
-            with suppress(ConnectionError):
-                self.send_response(reply.status)
-                for name, value in {"Content-Length": str(len(data)), **reply.headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
+            self.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(data)), **reply.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
 
         def log_message(self, *arguments: object) -> None:
             """Not on stderr, which tests look at."""
