@@ -17,6 +17,25 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+# Every place is a rectangle in the viewport, in pixels.
+PLACES = """return [...document.querySelectorAll(arguments[0])].map(found => {
+    const {left, right, top, bottom} = found.getBoundingClientRect();
+    return {left, right, top, bottom, text: found.textContent, shown: found.checkVisibility()};
+});"""
+# [text, its colour, the colour behind it] of everything that is read.
+INKS = """
+const behind = (one) => {
+    for (; one; one = one.parentElement) {
+        const colour = getComputedStyle(one).backgroundColor;
+        if (colour !== 'rgba(0, 0, 0, 0)') return colour;
+    }
+};
+const read = [...document.querySelectorAll('h1, h2, h3, p, dt, dd, dd span, th, td, li, .chart text')];
+return read.filter(one => one.textContent).map(one => {
+    const style = getComputedStyle(one);
+    return [one.textContent, one.matches('text') ? style.fill : style.color, behind(one)];
+});"""
+
 
 class Browser:
     """One tab. What it is asked runs in the page, beside the page's own policy."""
@@ -56,3 +75,15 @@ def chromium(profile: Path) -> Iterator[Browser]:
         yield Browser(browser)
     finally:
         browser.quit()
+
+
+def contrast(ink: list[Any]) -> float:
+    one, other = sorted(luminance(colour) for colour in ink[1:])
+    return (other + 0.05) / (one + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(…)`, as WCAG defines it."""
+    shares = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

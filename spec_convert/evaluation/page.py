@@ -33,17 +33,29 @@ def page(measured: Measured) -> str:
     return document(
         f"{measured.draft}, drafting for {measured.verifier}",
         header("Speculative decoding, measured", measured.draft, f"drafting for {measured.verifier}"),
-        tiles(_acceptance_length(measured), _speed(measured), _speedup(measured), _text(measured)),
-        section("Acceptance and speed", side_by_side(_positions(measured), _lengths(measured), _speeds(measured))),
-        section("The same in numbers", side_by_side(*_tables(measured))),
-        section("Is it the verifier's text?", *_differences(measured)),
-        section("How it was measured", facts(_how(measured))),
+        tiles(*headline(measured)),
+        *sections(measured),
         element(
             "footer",
             paragraph("Written by spec-convert evaluate. The page loads nothing from anywhere."),
             paragraph(f'It carries its numbers as JSON in the element "{DATA}": what evaluate --json prints.'),
         ),
         carries=(DATA, measured.to_json()),
+    )
+
+
+def headline(measured: Measured) -> tuple[Element, ...]:
+    """The tiles of an evaluation, for any page that shows one."""
+    return _acceptance_length(measured), _speed(measured), _speedup(measured), _text(measured)
+
+
+def sections(measured: Measured) -> tuple[Element, ...]:
+    """All that is shown of an evaluation below its headline, for any page that shows one."""
+    return (
+        section("Acceptance and speed", side_by_side(_positions(measured), _lengths(measured), _speeds(measured))),
+        section("The same in numbers", side_by_side(*_tables(measured))),
+        section("Is it the verifier's text?", *_differences(measured)),
+        section("How it was measured", facts(_how(measured))),
     )
 
 

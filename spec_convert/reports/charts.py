@@ -66,8 +66,14 @@ def columns(title: str, *, groups: Sequence[str], grouped_by: str, series: Seque
     return svg
 
 
-def bars(title: str, *, names: Sequence[str], series: Series, axis: Axis) -> Element:
-    """Horizontal bars, each below its name and with its value at its end. The first is held against the others."""
+def bars(
+    title: str, *, names: Sequence[str], series: Series, axis: Axis, colours: Sequence[str] | None = None
+) -> Element:
+    """Horizontal bars, each below its name and with its value at its end.
+
+    ``colours``: the class of each. None: the first is held against the others.
+    """
+    colours = colours or ["series-1", *["others"] * (len(names) - 1)]
     scale = LONGEST / (axis.top or 1.0)
     foot = len(names) * ROW + 6
     svg = _svg(title, foot + 42, "roomy")
@@ -86,7 +92,7 @@ def bars(title: str, *, names: Sequence[str], series: Series, axis: Axis) -> Ele
             drawn = element("rect", x=0, y=y + 30, width=width, height=BAR, rx=2)
             label = _text(axis.value(value), width, y + 30 + BAR / 2 + 4, "value")
             label.set("dx", "7")
-            svg.append(_told(series.hover[row], "others" if row else "series-1", drawn, label))
+            svg.append(_told(series.hover[row], colours[row], drawn, label))
     return svg
 
 

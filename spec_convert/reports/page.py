@@ -60,13 +60,20 @@ def side_by_side(*content: Element) -> Element:
     return element("div", *content, class_="figures")
 
 
+def in_columns(*content: Element) -> Element:
+    """Cards of any height, below each other in as many columns as there is room for."""
+    return element("div", *content, class_="in-columns")
+
+
 def figure(title: str, note: str, *content: Element, wide: bool = False) -> Element:
     """A chart with its title and how to read it."""
     return element("figure", element("h3", title), element("p", note), *content, class_=_width(wide))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, wide: bool = False) -> Element:
-    """A table of text; the first cell of each row names the row."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, wide: bool = False, words: bool = False
+) -> Element:
+    """A table of text; the first cell of each row names the row. ``words``: cells are read, not compared."""
     head = element("tr", *(element("th", column, scope="col") for column in columns))
     body = [
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows
@@ -74,7 +81,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     made = element("table", element("thead", head), element("tbody", *body), aria_label=title)
     # A wide table moves within its box; the page never moves sideways. The keyboard must be able to reach it.
     box = element("div", made, class_="scrolls", tabindex=0, role="region", aria_label=title)
-    return element("div", element("h3", title), box, class_=f"table {_width(wide)}")
+    return element("div", element("h3", title), box, class_=f"table {_width(wide)}{' words' if words else ''}")
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Element:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -13,36 +12,10 @@ from spec_convert.evaluation.measured import Measured, Speed
 from spec_convert.evaluation.page import page
 from spec_convert.reports.escape import one_line
 
+from ..page_reader import Reader
 from .sample import EVERY, GREEDY, HOSTILE, NOTHING, SAMPLED, TIE, UNDER_ATTACK, WRONG
 
-VOID = {"meta"}
 every = pytest.mark.parametrize("measured", EVERY.values(), ids=EVERY.keys())
-
-
-class Reader(HTMLParser):
-    """Reads as a browser does, and notes each element that is not closed where it should be."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.misplaced: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.misplaced.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
 
 
 def main(measured: Measured) -> ET.Element:

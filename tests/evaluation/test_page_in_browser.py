@@ -5,36 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from spec_convert.evaluation.page import page
 from spec_convert.reports.escape import one_line
 
-from ..browser import Browser, chromium
+from ..browser import INKS, PLACES, Browser, chromium, contrast, luminance
 from .sample import EVERY, HOSTILE
 
 WIDTHS = (400, 800, 1400)
 DRAWN = {"greedy": 3, "sampled": 2, "sixteen": 3, "perfect": 3, "nothing": 0, "attack": 3}
-# Every place is a rectangle in the viewport, in pixels.
-PLACES = """return [...document.querySelectorAll(arguments[0])].map(found => {
-    const {left, right, top, bottom} = found.getBoundingClientRect();
-    return {left, right, top, bottom, text: found.textContent, shown: found.checkVisibility()};
-});"""
-# [text, its colour, the colour behind it] of everything that is read.
-INKS = """
-const behind = (one) => {
-    for (; one; one = one.parentElement) {
-        const colour = getComputedStyle(one).backgroundColor;
-        if (colour !== 'rgba(0, 0, 0, 0)') return colour;
-    }
-};
-const read = [...document.querySelectorAll('h1, h2, h3, p, dt, dd, dd span, th, td, li, .chart text')];
-return read.filter(one => one.textContent).map(one => {
-    const style = getComputedStyle(one);
-    return [one.textContent, one.matches('text') ? style.fill : style.color, behind(one)];
-});"""
 SHAPES = """return [...document.querySelectorAll('.chart rect, .chart circle, .chart path')].map(one => [
     one.tagName, getComputedStyle(one).fill, getComputedStyle(one.closest('figure')).backgroundColor]);"""
 
@@ -163,15 +144,3 @@ def test_dark_is_dark_on_a_screen_and_light_on_paper(pages: dict[str, Path], bro
     browser.open(pages["greedy"], width=800, scheme="dark", media="print")
     assert luminance(browser.ask(behind)) == pytest.approx(1)
     assert [ink for ink in browser.ask(INKS) if contrast(ink) < 4.5] == []
-
-
-def contrast(ink: list[Any]) -> float:
-    one, other = sorted(luminance(colour) for colour in ink[1:])
-    return (other + 0.05) / (one + 0.05)
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of `rgb(…)`, as WCAG defines it."""
-    shares = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
-    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
