@@ -9,11 +9,12 @@ from spec_convert.training.cli.collect import collect
 from spec_convert.training.cli.generate import generate
 from spec_convert.training.cli.prepare import prepare
 from spec_convert.training.cli.regenerate import regenerate
+from spec_convert.training.cli.report import report
 from spec_convert.training.cli.train import train
 from spec_convert.training.cli.vocab import vocab
 
 
 @hookimpl
 def spec_convert_commands(cli: click.Group) -> None:
-    for command in (prepare, regenerate, generate, collect, vocab, train):
+    for command in (prepare, regenerate, generate, collect, vocab, train, report):
         cli.add_command(command)

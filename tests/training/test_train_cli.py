@@ -37,6 +37,8 @@ from spec_convert.training.trainer.trained import Trained
 from ..cli.conftest import _plain_environment, cli  # noqa: F401  as tests of the command line run them
 from ..docs.pages import ROOT, Page
 from ..test_architecture import HEAVY, loaded_after
+from .report.sample import trained as trained_at
+from .report.sample import write_training
 from .small import random_samples, write_states
 
 PAGE = Page(ROOT / "docs" / "training.md")
@@ -51,8 +53,9 @@ FLAGS = ["--verifier", "org/model", "--data-path", "states", "--save-path", "run
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the commands run: it holds `states`, and vocabulary files as far as their names go."""
+    """Where the commands run: it holds `states`, a `run`, and vocabulary files as far as their names go."""
     write_states(tmp_path / "states", random_samples([3, 5]))
+    write_training(tmp_path / "run", [trained_at(10)])
     for name in ("d2t.npy", "t2d.npy"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -157,7 +160,7 @@ def test_trackers_are_named_with_commas_or_one_by_one(flags: list[str]) -> None:
 
 
 def test_the_result_is_json_on_demand(cli: Any, asked: list[TrainSettings]) -> None:  # noqa: F811
-    assert cli("train", *FLAGS, "--draft", "eagle", "--json").json == TRAINED.to_json()
+    assert cli("train", *FLAGS, "--draft", "eagle", "--json").json == TRAINED.to_json() | {"report": "run/report.html"}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,32 @@ def test_how_it_ended_is_the_exit_code(  # noqa: PLR0917
     ran = cli("train", *FLAGS, "--draft", "eagle")
     assert ran.code == code
     assert ran.err.startswith(said)
+    told = "none; spec-convert report run makes one" if "stopped_by" in end else "run/report.html"
+    assert f"report      {told}\n" in ran.out
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_report_that_cannot_be_made_takes_nothing_from_the_training(
+    flags: list[str], folder: Path, cli: Any, asked: list[TrainSettings]  # noqa: F811
+) -> None:  # fmt: skip
+    (folder / "run" / "metrics.jsonl").write_text("nonsense\n")
+    ran = cli("train", *FLAGS, "--draft", "eagle", *flags)
+    assert ran.code == 0
+    assert ran.err.startswith("warning: no report: run/metrics.jsonl, line 1: ")
+    assert ran.err.endswith("  hint: spec-convert report run\n")
+    if flags:
+        assert ran.json["report"] is None
+    else:
+        assert "tau 1.750" in ran.out
+
+
+def test_a_bug_in_the_report_takes_nothing_from_the_training(
+    cli: Any, asked: list[TrainSettings], monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    monkeypatch.setattr("spec_convert.training.report.writing.write_report", lambda folder: 1 // 0)
+    ran = cli("train", *FLAGS, "--draft", "eagle")
+    assert (ran.code, "tau 1.750" in ran.out) == (0, True)
+    assert ran.err.startswith("warning: no report: internal error: ZeroDivisionError")
 
 
 # -- the file
@@ -412,6 +441,15 @@ def test_only_the_first_process_speaks(
         said.append([bool(text) for text in (done.out, done.err, dumped.out)])
     assert said == [[True] * 3, [False] * 3]
     assert len(asked) == 2, "every process trains"
+
+
+def test_only_the_first_process_writes_the_report(
+    folder: Path, cli: Any, asked: Any, rank: Any  # noqa: F811
+) -> None:  # fmt: skip
+    for number in (1, 0):
+        rank(number)
+        assert cli("train", *FLAGS, "--draft", "eagle", "--parallel", "ddp").code == 0
+        assert (folder / "run" / "report.html").exists() is (number == 0)
 
 
 def test_a_refusal_of_all_processes_is_said_by_the_first_of_the_machine(

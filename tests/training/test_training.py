@@ -92,6 +92,25 @@ def test_every_kind_learns_and_leaves_a_draft_that_is_right(
     assert not validate(trained.draft, verifier=verifier, level="forward").has_errors
 
 
+def test_the_command_leaves_a_page_of_what_it_did(
+    verifier: Path, states: Path, copied: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--draft", "hass", "--verifier", verifier, "--data-path", states, "--val-data-path", copied, "--json"]
+    flags += ["--save-path", tmp_path / "run", "--epochs", 2, "--total-seq-len", 48, "--dtype", "float32"]
+    capfd.readouterr()
+    assert run(["train", *map(str, flags)]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["report"] == str(tmp_path / "run" / "report.html")
+    page = Path(told["report"]).read_text()
+    assert f"hass for {verifier}: done after step {told['steps']:,}" in page
+    assert f'<span class="figure">{told["held_out"]["tau"]:.2f}</span>' in page
+    assert run(["report", str(tmp_path / "run"), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)["training"]
+    assert document["over"] is True
+    assert document["log"]["lines"][-1] in (told["held_out"], told["metrics"])
+    assert [draft["name"] for draft in document["drafts"] if draft["best"]] == [f"epoch_{told['best_epoch']:04d}"]
+
+
 def test_a_small_vocabulary_is_the_one_that_was_given(
     settings: Callable[..., TrainSettings], vocabulary: Path, verifier: Path
 ) -> None:

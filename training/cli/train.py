@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from functools import reduce
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from spec_convert.cli.convert import LayerIds
-from spec_convert.cli.output import json_option, show, show_error, show_json
+from spec_convert.cli.output import as_problem, json_option, show, show_error, show_json, show_warning
 from spec_convert.errors import Exit, SpecConvertError
 from spec_convert.narration import listen
 from spec_convert.training.recipes import RECIPES
@@ -138,7 +139,7 @@ def train(file: Path | None, dump: bool, as_json: bool, logger: tuple[str, ...],
             return Exit.CLEAN
         trained = _run(settings)
     if first:
-        _tell(trained, as_json=as_json)
+        _tell(trained, None if trained.stopped_by else _report(trained.folder), as_json=as_json)
     return trained.exit_code
 
 
@@ -165,11 +166,23 @@ def _said_once() -> Iterator[None]:
         raise
 
 
-def _tell(trained: Trained, *, as_json: bool) -> None:
+def _report(folder: Path) -> Path | None:
+    """The page of the training. It is told why there is none: no page is worth the result of a training."""
+    from spec_convert.training.report.writing import write_report
+
+    try:
+        return write_report(folder)
+    except Exception as failure:  # whatever it is, the drafts are there
+        show_warning(f"no report: {as_problem(failure).message}", f"spec-convert report {quote(str(folder))}")
+        return None
+
+
+def _tell(trained: Trained, report: Path | None, *, as_json: bool) -> None:
     if as_json:
-        show_json(trained.to_json())
+        show_json(trained.to_json() | {"report": None if report is None else str(report)})
     else:
         _show(trained)
+        show(f"report      {report or f'none; spec-convert report {quote(str(trained.folder))} makes one'}")
     if trained.problem:
         show_error(SpecConvertError(trained.problem, hint="a lower --lr, or --no-amp, may keep them finite"))
 

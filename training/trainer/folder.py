@@ -13,12 +13,14 @@ from pathlib import Path
 from spec_convert.errors import UsageError
 from spec_convert.training.store.manifest import replace_text
 
+NUMBERS = "state.json"  # of a state: its contract, and how far it is
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """`states/step_000123` to resume from, `epoch_0001` and so on: drafts, `best`: a link to one of them.
 
-    `metrics.jsonl` holds what was logged, `run.json` what was asked for.
+    `metrics.jsonl` holds what was logged, `run.json` what was asked for, `report.html` shows both.
     """
 
     path: Path
@@ -39,6 +41,10 @@ class RunFolder:
     def logs(self) -> Path:
         """Of trackers that were not given another place."""
         return self.path / "logs"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def best(self) -> Path:
@@ -62,7 +68,7 @@ class RunFolder:
 
     def move_aside(self) -> Path | None:
         """Give all of a training's files a folder of their own within this one; None: there were none."""
-        names = (self.states, self.metrics, self.run, self.best, self.logs, *self.drafts())
+        names = (self.states, self.metrics, self.run, self.report, self.best, self.logs, *self.drafts())
         ours = [path for path in names if os.path.lexists(path)]
         if not ours:
             return None
@@ -71,6 +77,15 @@ class RunFolder:
         for path in ours:
             path.rename(aside / path.name)
         return aside
+
+
+def all_states(states: Path) -> list[Path]:
+    """The oldest first."""
+    return sorted(states.glob("step_[0-9]*"), key=lambda path: (_step(path), not path.name.endswith("_open")))
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_").removesuffix("_open"))
 
 
 def claim(path: Path) -> int:

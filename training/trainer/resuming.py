@@ -9,8 +9,8 @@ from typing import Any
 
 from spec_convert.errors import UsageError
 from spec_convert.narration import say
-from spec_convert.training.trainer.folder import RunFolder
-from spec_convert.training.trainer.state import all_states, read_numbers
+from spec_convert.training.trainer.folder import RunFolder, all_states
+from spec_convert.training.trainer.state import read_numbers
 
 ANEW = "--no-resume-from-checkpoint starts anew, and moves what is there into a folder of its own"
 ABSENT = "nothing"

@@ -16,10 +16,9 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from spec_convert.errors import UsageError
+from spec_convert.training.trainer.folder import NUMBERS, all_states
 from spec_convert.training.trainer.processes import Processes
 from spec_convert.training.trainer.progress import Progress
-
-NUMBERS = "state.json"
 
 
 def write_state(  # noqa: PLR0913  what a state holds, and where it goes
@@ -106,15 +105,6 @@ def read_numbers(path: Path) -> tuple[dict[str, Any], Progress]:
         return numbers["contract"], Progress(**numbers["progress"])
     except (OSError, ValueError, KeyError, TypeError) as reason:
         raise _unreadable(path, reason) from reason
-
-
-def all_states(states: Path) -> list[Path]:
-    """The oldest first."""
-    return sorted(states.glob("step_*"), key=lambda path: (_step(path), not path.name.endswith("_open")))
-
-
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step_").removesuffix("_open"))
 
 
 def _unreadable(path: Path, reason: BaseException) -> UsageError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spec_convert.training.trainer.state import all_states
+from spec_convert.training.trainer.folder import all_states
 
 from .conftest import Runs
 from .toy import identical, tensors_of

@@ -135,11 +135,13 @@ def test_starting_anew_moves_what_is_there_aside(tmp_path: Path) -> None:
     before = tensors_of(newest(folder))
     (folder / "notes.txt").write_text("mine")
     (folder / "logs").mkdir()
+    (folder / "report.html").touch()
     trained(folder, lr=0.02, resume=False)
     assert sorted(path.name for path in (folder / "replaced-1").iterdir()) == [
         "epoch_0001",
         "logs",
         "metrics.jsonl",
+        "report.html",
         "run.json",
         "states",
     ]

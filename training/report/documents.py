@@ -1,0 +1,49 @@
+"""JSON of a run: there and understood, not there, or refused with what is wrong and what to type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from spec_convert.errors import UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_object(path: Path, *, again: str) -> dict[str, Any] | None:
+    """None when it is not there. ``again``: what writes it anew. Raises UsageError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as reason:
+        raise UsageError(f"{path} cannot be read: {reason.strerror}", hint="check its permissions") from reason
+    except (ValueError, RecursionError) as reason:
+        raise damaged(path, f"is not JSON: {reason}", again=again) from reason
+    if not isinstance(value, dict):
+        raise damaged(path, "holds no JSON object", again=again)
+    return value
+
+
+def damaged(path: Path, what: str, *, again: str) -> UsageError:
+    return UsageError(f"{path} {what}", hint=f"write it anew: {again}; or move it away, to see the rest")
+
+
+def require_version(document: dict[str, Any], path: Path, known: int, *, again: str) -> None:
+    """Raises UsageError when another version of spec-convert wrote it."""
+    if document.get("schema_version") != known:
+        said = document.get("schema_version")
+        raise damaged(path, f"has the schema_version {said!r}; this spec-convert reads {known}", again=again)
+
+
+def understood(model: type[Model], document: dict[str, Any], path: Path, *, again: str) -> Model:
+    """Raises UsageError, which names the first thing that is not as the model has it."""
+    try:
+        return model.model_validate_json(json.dumps(document))  # to a strict model lists are tuples in JSON alone
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged(path, f"is not as it was written: {where}: {first['msg']}", again=again) from error
