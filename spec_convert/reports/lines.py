@@ -20,7 +20,6 @@ ACROSS = 1000.0  # what lines call the whole width
 LEVELS = 5  # at most, between the lowest and the highest tick
 LETTERS = 34  # of all names along the foot: they must not touch on a narrow page
 FLAG = "M0 1 L5 9 L-5 9 Z"
-
 EDGE = 96.0  # percent: a name that begins to the right of it would leave the chart
 ALIKE = 1e-9  # what is nearer to each other than this share of it
 HUGE = 1e30  # no scale has room for it beside anything else
@@ -95,7 +94,7 @@ def lines(  # noqa: PLR0913  what a chart is made of, each by name
 ) -> Element:  # fmt: skip
     """``hover``: what the pointer is told, one a place. ``along``: what the places count, from 0."""
     numbers = [number for line in series for number in line.numbers()]
-    heights = _Heights(_ticks(numbers, scale), scale.log)
+    heights = _Heights(_ticks(numbers, scale), log=scale.log and bool(numbers))
     known = [*places, *(dot.place for line in series for dot in line.dots), *(flag.place for flag in flags)]
     last = max(known, default=0) or 1.0
     svg = element("svg", element("title", title), role="img", class_="chart", width="100%", height=HEIGHT)
@@ -104,6 +103,7 @@ def lines(  # noqa: PLR0913  what a chart is made of, each by name
     svg.append(_drawn(places, series, heights, last))
     svg.extend(_reach(places, hover, last))
     for number, line in enumerate(series):
+        svg.extend(_alone(places, line, number, heights, last))
         svg.extend(_ring(dot, number, heights, last) for dot in line.dots if _shown(dot.value))
     svg.extend(_flag(flag, last) for flag in flags)
     for tick in _few(nice_ticks(last, whole=True), last):
@@ -165,24 +165,35 @@ def _drawn(places: Sequence[float], series: Sequence[Line], heights: _Heights, l
     xs = [round(ACROSS * place / last, 2) for place in places]
     for number, line in enumerate(series):
         drawn = element("g", class_=_colour(number))
-        if line.low and line.high:
-            drawn.append(element("path", class_="band", d=_band(xs, line, heights)))
-        drawn.append(element("path", class_=f"line {_dash(number)}", d=_path(xs, line.values, heights)))
+        if line.low and line.high and (band := _band(xs, line, heights)):
+            drawn.append(element("path", class_="band", d=band))
+        if path := _path(xs, line.values, heights):
+            drawn.append(element("path", class_=f"line {_dash(number)}", d=path))
         svg.append(drawn)
     return svg
 
 
 def _path(xs: Sequence[float], values: Sequence[Number], heights: _Heights) -> str:
-    """A number between two gaps is a stroke of no length, which a round end makes a point."""
-    return " ".join(
-        f"M{run[0][0]:g} {run[0][1]:g}" + ("".join(f"L{x:g} {y:g}" for x, y in run[1:]) or "h0")
-        for run in _runs(xs, values, heights)
-    )
+    runs = _runs(xs, values, heights)
+    return " ".join("M" + "L".join(f"{x:g} {y:g}" for x, y in run) for run in runs if len(run) > 1)
+
+
+def _alone(places: Sequence[float], line: Line, number: int, heights: _Heights, last: float) -> Iterator[Element]:
+    """A number between two gaps, which no line leads to."""
+    for run in _runs(places, line.values, heights):
+        if len(run) == 1:
+            ((place, y),) = run
+            yield element("circle", class_=f"point {_colour(number)}", cx=percent(_share(place, last)), cy=y, r=2.5)
 
 
 def _band(xs: Sequence[float], line: Line, heights: _Heights) -> str:
     """A closed shape for each stretch without a gap."""
-    edges = zip(_runs(xs, line.high, heights), _runs(xs, line.low, heights), strict=True)
+    both = [_shown(low) and _shown(high) for low, high in zip(line.low, line.high, strict=True)]
+    lows, highs = (
+        _runs(xs, [number if known else None for number, known in zip(edge, both, strict=True)], heights)
+        for edge in (line.low, line.high)
+    )
+    edges = zip(highs, lows, strict=True)
     return " ".join(
         "M" + "L".join(f"{x:g} {y:g}" for x, y in [*above, *reversed(below)]) + "Z" for above, below in edges
     )

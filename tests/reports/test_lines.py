@@ -71,8 +71,10 @@ def test_lines_are_stretched_to_the_width_and_their_strokes_are_not() -> None:
 
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf, 1e300])
 def test_a_number_that_is_missing_breaks_the_line_and_one_alone_is_a_point(missing: float | None) -> None:
-    (path,) = of_class(draw(line(10.0, 5.0, missing, 5.0), places=(1, 2, 3, 4)), "line")
-    assert path.get("d") == f"M250 {TOP:g}L500 {TOP + HEIGHT / 2:g} M1000 {TOP + HEIGHT / 2:g}h0"
+    svg = draw(line(10.0, 5.0, missing, 5.0), places=(1, 2, 3, 4))
+    (path,), (point,) = of_class(svg, "line"), of_class(svg, "point")
+    assert path.get("d") == f"M250 {TOP:g}L500 {TOP + HEIGHT / 2:g}"
+    assert (point.get("cx"), float(point.get("cy", ""))) == ("100%", TOP + HEIGHT / 2)
 
 
 def test_the_band_goes_from_the_lowest_to_the_highest_of_what_a_point_stands_for() -> None:
@@ -134,11 +136,12 @@ def test_whatever_the_numbers_are_nothing_leaves_the_axes(
     rows: list[tuple[int, float | None, float | None]], log: bool, base: float
 ) -> None:
     places = sorted(place for place, *_ in rows)
-    series = [Line(name="a", values=[one for _, one, _ in rows]), Line(name="b", values=[one for *_, one in rows])]
+    ones, others = [one for _, one, _ in rows], [one for *_, one in rows]
+    series = [Line(name="a", values=ones), Line(name="b", values=others, low=ones, high=others)]
     numbers = [number for one in series for number in one.numbers()]
     scale = Scale(label="x", tick=str, base=base, log=log and spans_decades(numbers))
     svg = draw(*series, places=places, scale=scale)
-    for path in of_class(svg, "line"):
+    for path in [*of_class(svg, "line"), *of_class(svg, "band")]:
         for x, y in points(path):
             assert 0 <= x <= ACROSS
             assert TOP - 0.1 <= y <= BOTTOM + 0.1

@@ -20,7 +20,7 @@ class Absent:
 def absent(run: Run) -> Iterator[Absent]:
     """Of a training's own folder nothing that is made before it: that may lie anywhere."""
     layout = RunLayout(run.folder)
-    if run.training is None or run.data:
+    if run.record or run.data or run.training is None:
         yield from _before(run, layout)
     if run.training is None:
         yield Absent(

@@ -118,14 +118,13 @@ def read_run(folder: Path) -> Run:
 
     layout = RunLayout(folder)
     document = read_object(layout.record, again="the command that made this run")
-    of_stages = document is not None and is_record(document)
-    alone = (document is not None and not of_stages) or RunFolder(folder).metrics.exists()
+    of_stages = layout.training.is_dir() or (document is not None and is_record(document))
     run = Run(
         folder=folder,
         read=when(time.time()),
         version=version("spec-convert"),
         record=read_record(document, layout.record) if document is not None and of_stages else None,
-        training=_training(RunFolder(folder if alone else layout.training)),
+        training=_training(RunFolder(layout.training if of_stages else folder)),
         vocabulary=read_key_file(layout.vocabulary),
         data=dict(_data(layout)),
         validation=_validation(layout.validation),

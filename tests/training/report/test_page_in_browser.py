@@ -32,12 +32,13 @@ const box = (one) => {
     const {left, right, top, bottom} = one.getBoundingClientRect();
     return [left, right, top, bottom];
 };
-return [...document.querySelectorAll('.chart')].filter(svg => svg.querySelector('.line')).map(svg => {
+return [...document.querySelectorAll('.chart')].filter(svg => svg.querySelector('.plot')).map(svg => {
     const [left, right] = box(svg);
     const levels = [...svg.querySelectorAll('.grid, .base')].map(box);
     return {
         left, right, top: Math.min(...levels.map(one => one[2])), bottom: Math.max(...levels.map(one => one[3])),
-        lines: [...svg.querySelectorAll('.line, .band')].map(box), rings: [...svg.querySelectorAll('.ring')].map(box),
+        lines: [...svg.querySelectorAll('.line, .band, .point')].map(box),
+        rings: [...svg.querySelectorAll('.ring')].map(box),
     };
 });"""
 # The words of each chart, every one as `PLACES` has it.
@@ -120,8 +121,8 @@ def test_every_line_is_drawn_inside_its_axes(name: str, width: int, pages: dict[
     for chart in charts:
         assert chart["lines"]
         for left, right, top, bottom in chart["lines"]:
-            assert chart["left"] <= left <= right <= chart["right"] + 2
-            assert chart["top"] - 2 <= top <= bottom <= chart["bottom"] + 2
+            assert chart["left"] <= left <= right <= chart["right"] + 3
+            assert chart["top"] - 3 <= top <= bottom <= chart["bottom"] + 3
         for left, right, top, bottom in chart["rings"]:
             assert chart["top"] <= (top + bottom) / 2 <= chart["bottom"]
             assert chart["left"] < (left + right) / 2 <= chart["right"] + 1

@@ -161,6 +161,7 @@ def test_a_damaged_document_is_refused_with_what_writes_it_anew(
         ("run.json", record(stages={"a": {"state": "asleep"}}), "is not as it was written: stages.a.state"),
         ("run.json", record(stages={"a": {"state": "done", "seconds": -1.0}}), "stages.a.seconds"),
         ("run.json", record(settings=3), "settings"),
+        ("run.json", REQUEST, "has the schema_version None"),
         ("validation.json", VALIDATION | {"schema_version": 2}, "has the schema_version 2"),
         ("validation.json", VALIDATION | {"findings": "none"}, "findings"),
         ("evaluation.json", GREEDY.to_json() | {"schema_version": 2}, "schema_version is 2; this spec-convert reads 1"),
