@@ -57,7 +57,12 @@ def _required_speed(document: Mapping[str, Any]) -> Speed:
 
 def _speed(document: Mapping[str, Any], run: str) -> Speed | None:
     tokens, seconds = document["tokens"][run], document["seconds"][run]
-    return None if tokens is None else Speed(tokens=_count(tokens), seconds=_number(seconds))
+    if tokens is None:
+        return None
+    speed = Speed(tokens=_count(tokens), seconds=_number(seconds))
+    if speed.seconds < 0:
+        raise ValueError(f"{seconds!r} is no time")
+    return speed
 
 
 def _difference(found: Mapping[str, Any]) -> Difference:
@@ -76,17 +81,18 @@ def _require_types(measured: Measured) -> None:
     texts = (measured.draft, measured.verifier, *measured.versions, *measured.versions.values())
     if measured.engine not in get_args(Engine) or not all(isinstance(text, str) for text in texts):
         raise ValueError("the engine, a name or a version is not one")
-    counts = (measured.speculative_tokens, measured.prompts, measured.answers, measured.drafts, *measured.accepted)
-    reached = [measured.drafts, *map(_count, counts[4:])]
-    if min(map(_count, counts)) < 0 or reached != sorted(reached, reverse=True):
-        raise ValueError("its counts do not fit together")
+    for count in (measured.speculative_tokens, measured.prompts, measured.answers):
+        _count(count)
+    reached = [_count(count) for count in (measured.drafts, *measured.accepted)]
+    if reached != sorted(reached, reverse=True):
+        raise ValueError("more drafts were accepted further than less far")
     positions = {len(measured.accepted), measured.speculative_tokens, len(measured.alpha or measured.accepted)}
     if len(positions) != 1:
         raise ValueError("it has more or fewer positions than speculative_tokens")
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int:
+    if type(value) is not int or value < 0:
         raise TypeError(f"{value!r} is no count")
     return value
 

@@ -30,7 +30,7 @@ def _chart(vocabulary: KeyFile) -> Element:
         series=[
             Series(
                 name="covered",
-                values=[at.share for at in covered],
+                values=[at.share if 0 <= at.share <= 1 else None for at in covered],
                 hover=[f"{at.size:,} tokens cover {_share(at.share)} of the answers' tokens" for at in covered],
             )
         ],

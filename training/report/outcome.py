@@ -11,6 +11,7 @@ from spec_convert.reports.schema import ValidationReport
 from spec_convert.training.report.record import Record, Stage
 
 LONGEST = 24  # letters of a name in the chart; the table has all of them
+AGES = 1e10  # seconds: no measurement
 ROOM = 1.2  # for the words behind the longest bar
 COLOURS = {"done": "series-1", "failed": "flag"}
 
@@ -64,7 +65,7 @@ def validation_section(report: ValidationReport) -> Element:
 
 def seconds(took: float | None) -> str:
     """As people say it; None: it is not known."""
-    if took is None:
+    if took is None or took > AGES:
         return "not known"
     if took < 60:
         return f"{took:,.1f} s"

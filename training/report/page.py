@@ -61,9 +61,8 @@ def _training_in_words(training: Training) -> str:
 
 def _asked(request: dict[str, object]) -> str:
     """How long the training was to be, as it was said."""
-    said = [
-        f"{request[key]} {noun}" for key, noun in (("epochs", "epochs"), ("max_steps", "steps")) if request.get(key)
-    ]
+    counts = [(request.get("epochs"), "epoch"), (request.get("max_steps"), "step")]
+    said = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
     return " or ".join(said) or "an unknown number"
 
 
@@ -86,9 +85,10 @@ def _tau(training: Training) -> Element:
             f"{TAU}, held out", f"{chosen.tau:.2f}", "tokens", f"after epoch {chosen.epoch}, {_not_served(chosen)}"
         )
     late = [line for line in lines if line.kind == "train" and line.tau is not None][-LATE:]
-    if late:
+    mean = bucket(late, lambda line: line.tau).mean
+    if mean is not None:
         note = f"up to step {late[-1].step:,}, on what it learns from, {_not_served(late[-1])}"
-        return tile(f"{TAU}, training", f"{bucket(late, lambda line: line.tau).mean:.2f}", "tokens", note)
+        return tile(f"{TAU}, training", f"{mean:.2f}", "tokens", note)
     return tile(TAU, "None", "", "nothing was logged that it could be told from")
 
 
@@ -101,7 +101,7 @@ def _best(training: Training) -> Element:
     kept = f"{len(training.drafts)} {'draft is' if len(training.drafts) == 1 else 'drafts are'} kept"
     if best is None:
         return tile("Best epoch", "Not known", "", f"nothing was held out; {kept}")
-    return tile("Best epoch", str(int(best.name.rpartition("_")[2])), "", f"by what is held out; {kept}")
+    return tile("Best epoch", best.name.removeprefix("epoch_").lstrip("0"), "", f"by what is held out; {kept}")
 
 
 def _spent(training: Training) -> Iterator[Element]:

@@ -16,7 +16,7 @@ AGAIN = "spec-convert pipeline"
 class Stage(BaseModel):
     """What is not known is not there: a stage that waits has not started."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     state: Literal["done", "failed", "running", "waiting", "interrupted"]
     inputs: str | None = None
@@ -28,7 +28,7 @@ class Stage(BaseModel):
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     kind: str
     spec_convert: str

@@ -62,7 +62,8 @@ class Training:
     @property
     def step(self) -> int:
         """The last that is known to be done."""
-        return self.log.lines[-1].step if self.log and self.log.lines else 0
+        logged = self.log.lines[-1].step if self.log and self.log.lines else 0
+        return max(logged, self.progress.step if self.progress else 0)
 
     @property
     def over(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -13,6 +14,7 @@ from pathlib import Path
 from spec_convert.errors import UsageError
 from spec_convert.training.store.manifest import replace_text
 
+STATE = re.compile(r"step_[0-9]+(_open)?")
 NUMBERS = "state.json"  # of a state: its contract, and how far it is
 
 
@@ -81,7 +83,8 @@ class RunFolder:
 
 def all_states(states: Path) -> list[Path]:
     """The oldest first."""
-    return sorted(states.glob("step_[0-9]*"), key=lambda path: (_step(path), not path.name.endswith("_open")))
+    ours = (path for path in states.glob("step_*") if STATE.fullmatch(path.name))
+    return sorted(ours, key=lambda path: (_step(path), not path.name.endswith("_open")))
 
 
 def _step(path: Path) -> int:

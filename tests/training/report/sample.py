@@ -138,6 +138,8 @@ def write_hostile(folder: Path) -> Path:
     lines = [trained(10, loss=math.nan, tau=math.inf), trained(20, lr=-math.inf, losses=[1e308, -1e308, 0.0])]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "training" / "metrics.jsonl").write_text(text)
+    share = [{"size": 1, "share": -1.0}, {"size": 2, "share": math.nan}, {"size": 3, "share": 1e300}]
+    write(folder / "vocabulary" / "vocab.json", VOCABULARY | {"coverage": share})
     found = [VALIDATION["findings"][0] | dict.fromkeys(("source", "rule", "where", "message", "hint"), "</td>" * 3)]
     write(folder / "validation.json", VALIDATION | {"findings": found})
     return folder

@@ -181,6 +181,12 @@ def test_a_running_training_says_how_far_it_is(tmp_path: Path) -> None:
     assert shown.tile("Trained on")[0] == "90,000 tokens"
 
 
+def test_numbers_of_which_none_is_one_are_told_to_be_missing(tmp_path: Path) -> None:
+    shown = Shown(write_training(tmp_path / "run", [trained(10, tau=float("inf"))], epochs=1))
+    assert shown.tile("Simulated length") == ("None", "nothing was logged that it could be told from")
+    assert "Simulated acceptance length \N{GREEK SMALL LETTER TAU}, by step" not in shown.charts
+
+
 def test_a_training_without_a_line_yet_is_a_page(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     write(tmp_path / "run" / "run.json", REQUEST)

@@ -165,7 +165,7 @@ def test_a_damaged_document_is_refused_with_what_writes_it_anew(
         ("validation.json", VALIDATION | {"schema_version": 2}, "has the schema_version 2"),
         ("validation.json", VALIDATION | {"findings": "none"}, "findings"),
         ("evaluation.json", GREEDY.to_json() | {"schema_version": 2}, "schema_version is 2; this spec-convert reads 1"),
-        ("evaluation.json", GREEDY.to_json() | {"drafts": 3}, "do not fit together"),
+        ("evaluation.json", GREEDY.to_json() | {"drafts": 3}, "accepted further than less far"),
         ("states/manifest.json", {"schema_version": 2}, "is no manifest of a store"),
         ("vocabulary/vocab.json", VOCABULARY | {"coverage": 1}, "is not what `vocab` writes"),
         ("training/states/step_000540/state.json", {"contract": {}}, "is not as it was written: progress"),
@@ -201,6 +201,19 @@ def test_a_line_that_no_training_writes_is_refused(line: str, said: str, tmp_pat
     with pytest.raises(UsageError) as problem:
         read_run(folder)
     assert said in problem.value.message
+
+
+def test_a_training_that_was_stopped_is_as_far_as_its_state(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run", [trained(10), trained(20)])
+    (folder / "metrics.jsonl").write_text(json.dumps(trained(10)) + "\n")
+    assert training(folder).step == 20
+
+
+def test_folders_that_are_no_states_are_none(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run", list(log()))
+    (folder / "states" / "step_9x").mkdir()
+    (folder / "epoch_1x").mkdir()
+    assert training(folder).progress.step == 540
 
 
 def test_a_state_that_goes_away_meanwhile_is_none(tmp_path: Path) -> None:
