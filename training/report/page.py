@@ -127,7 +127,8 @@ def _sections(run: Run) -> Iterator[Element]:
     log = run.training.log if run.training else None
     if log and log.lines:
         curves = Curves(log)
-        yield section("How it learned", paragraph(curves.reading()), curves.charts())
+        phases = [paragraph(words) for words in _phases(run.training.request or {})] if run.training else []
+        yield section("How it learned", *phases, paragraph(curves.reading()), curves.charts())
         yield from _epochs(log)
     if run.vocabulary:
         yield vocabulary_section(run.vocabulary)
@@ -147,6 +148,13 @@ def _sections(run: Run) -> Iterator[Element]:
             "What is not here",
             side_by_side(table("And what makes it", ["What", "Command"], missing, wide=True, words=True)),
         )
+
+
+def _phases(request: dict[str, object]) -> Iterator[str]:
+    """A loss that changes on the way jumps, which would look like something that went wrong."""
+    match request.get("loss"):
+        case [[str(first), int() | float() as until, *_], [str(then), *_], *_]:
+            yield f"What is minimised changes after {until:.0%} of the steps: at first {first}, then {then}."
 
 
 def _epochs(log: Log) -> Iterator[Element]:

@@ -142,6 +142,14 @@ def test_there_is_a_line_for_each_position_a_ring_for_each_evaluation_and_a_mark
     assert "Red marks: 3 steps left out" in text(whole.main)
 
 
+def test_a_loss_that_changes_on_the_way_is_said_to(tmp_path: Path, whole: Shown) -> None:
+    phases = [["smooth_l1=1.0", 0.8, 1.0], ["smooth_l1=1.0,top_k=1.0", 1.0, 0.3]]
+    shown = Shown(write_training(tmp_path / "hass", list(log()), loss=phases))
+    said = "What is minimised changes after 80% of the steps: at first smooth_l1=1.0, then smooth_l1=1.0,top_k=1.0."
+    assert said in text(shown.main)
+    assert "What is minimised changes" not in text(whole.main)
+
+
 def test_what_was_not_measured_at_a_step_is_said_to_be_so(whole: Shown) -> None:
     told = titles(whole.figure("Accuracy by position"), "reach")
     assert told[-1] == "step 540: position 1 not measured, position 2 not measured, position 3 not measured"
