@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from spec_convert.errors import UsageError
+from spec_convert.containers.strict_json import parse_object
+from spec_convert.errors import Unreadable, UsageError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -16,16 +17,13 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_object(path: Path, *, again: str) -> dict[str, Any] | None:
     """None when it is not there. ``again``: what writes it anew. Raises UsageError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_bytes(), where=path.name, rule="config-unreadable")
     except FileNotFoundError:
         return None
     except OSError as reason:
         raise UsageError(f"{path} cannot be read: {reason.strerror}", hint="check its permissions") from reason
-    except (ValueError, RecursionError) as reason:
-        raise damaged(path, f"is not JSON: {reason}", again=again) from reason
-    if not isinstance(value, dict):
-        raise damaged(path, "holds no JSON object", again=again)
-    return value
+    except Unreadable as problem:
+        raise damaged(path, problem.finding.message, again=again) from problem
 
 
 def damaged(path: Path, what: str, *, again: str) -> UsageError:

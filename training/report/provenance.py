@@ -33,18 +33,18 @@ def _settings(run: Run) -> Iterator[Element]:
 
 def _listed(title: str, settings: Mapping[str, Any]) -> Iterator[Element]:
     """Settings that hold settings have a table of their own, as long as there are many of them."""
-    grouped = {name: value for name, value in settings.items() if isinstance(value, Mapping) and len(value) >= MANY}
+    grouped = {name: inner for name, inner in settings.items() if isinstance(inner, Mapping) and len(inner) >= MANY}
     plain = {name: value for name, value in settings.items() if name not in grouped}
     if plain:
         yield table(title, ["Setting", "Value"], capped(list(flat(plain))), words=True)
     for name, inner in grouped.items():
-        yield from _listed(f"{title}: {name}" if len(title) < LONG else title, inner)
+        yield from _listed(f"{title}: {name}", inner)
 
 
 def flat(settings: Mapping[str, Any], before: str = "") -> Iterator[list[str]]:
     """Settings inside settings by dotted names, each with its value as JSON has it; text as it is."""
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value and len(before) < LONG:
+        if isinstance(value, Mapping) and value:
             yield from flat(value, f"{before}{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(finite(value))

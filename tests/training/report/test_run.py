@@ -141,7 +141,14 @@ def test_the_time_of_logged_steps_is_what_their_tokens_took(tmp_path: Path) -> N
 @pytest.mark.parametrize("part", ["run.json", "training/run.json", "validation.json", "evaluation.json"])
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "is not JSON"), ("[1]", "holds no JSON object"), ("[" * 100_000, "is not JSON"), ('{"a": \ud800', "is not")],
+    [
+        ("", "is empty"),
+        ("[1]", "holds a JSON list where an object belongs"),
+        ("[" * 100_000, "is nested more than 64 deep"),
+        ('{"a":' * 900 + "1" + "}" * 900, "is nested more than 64 deep"),
+        ('{"a": 1, "a": 2}', "has the key 'a' twice"),
+        ('{"a": \ud800', "is not UTF-8 text"),
+    ],
 )
 def test_a_damaged_document_is_refused_with_what_writes_it_anew(
     part: str, text: str, said: str, tmp_path: Path
