@@ -33,7 +33,7 @@ lint: .venv/with-vllm
 
 # What is made of the code and kept in the repository; tests compare it.
 docs: .venv/with-demo
-	$(BIN)/python -m spec_convert.documentation docs
+	$(BIN)/python -m spec_convert.documentation docs README.md
 	$(BIN)/python -m spec_convert.published schemas
 
 $(BIN)/python:

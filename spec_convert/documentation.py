@@ -1,5 +1,7 @@
 """The pages under `docs/` that are made of the code itself: the verbs' help, the catalogue of rules, the formats.
 
+So is the README's table of formats, which stands between two comments.
+
 They say what this repository brings, whatever else is installed: plugins of other packages are left out.
 """
 
@@ -27,6 +29,7 @@ from spec_convert.rules import AREAS
 OURS = "spec-convert"
 WIDTH = 78  # what click gives a terminal of 80 columns
 GENERATED = "<!-- Made of the code by `make docs`: change it there. -->"
+BEGIN, END = "<!-- formats: made of the code by `make docs` -->", "<!-- end of formats -->"
 # Outside of `code`, what Markdown would take for its own.
 ACTIVE = re.compile(r"(`[^`]*`)|([\\*<>\[\]|])")
 
@@ -58,7 +61,7 @@ def rules() -> str:
 
 def formats() -> str:
     """`docs/formats.md`: the story of every built-in format, and its tables as `spec-convert formats` prints them."""
-    known = sorted(ours().formats.values(), key=lambda fmt: fmt.name)
+    known = _known()
     intro = (
         "The layouts that the built-in plugins read; `spec-convert formats` lists them together with those of other\n"
         "plugins, and `spec-convert formats NAME` prints what stands here. The tables are written in the\n"
@@ -71,6 +74,21 @@ def formats() -> str:
 
 
 PAGES: Mapping[str, Callable[[], str]] = {"commands.md": commands, "formats.md": formats, "rules.md": rules}
+
+
+def completed(readme: str) -> str:
+    """``readme`` with its table of the formats that are converted. Raises ValueError when it has no place for one."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"no place for the formats: it is between `{BEGIN}` and `{END}`")
+    rows = [
+        f"| [`{f.name}`](docs/formats.md#{f.name}) | {f.title} | {_becomes(f)} | {_targets(f)} |"
+        for f in _known()
+        if not f.unconverted
+    ]
+    table = "\n".join(["| name | what | becomes | `export --to` |", "|---|---|---|---|", *rows])
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def write_all(folder: Path) -> None:
@@ -155,6 +173,14 @@ def _format(fmt: Format, first: dict[object, str]) -> str:
     return "\n\n".join([f"## {fmt.name}", *facts])
 
 
+def _known() -> list[Format]:
+    return sorted(ours().formats.values(), key=lambda fmt: fmt.name)
+
+
+def _targets(fmt: Format) -> str:
+    return ", ".join(dict.fromkeys(f"`{way.target}`" for way in fmt.exports))
+
+
 def _becomes(fmt: Format) -> str:
     return f"`{fmt.produces}`" if fmt.produces else becomes(fmt)
 
@@ -176,4 +202,7 @@ def plain(text: str) -> str:
 
 
 if __name__ == "__main__":
-    write_all(Path(sys.argv[1]))
+    docs, *others = map(Path, sys.argv[1:])
+    write_all(docs)
+    for other in others:
+        other.write_text(completed(other.read_text(encoding="utf-8")), encoding="utf-8")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,10 @@ NOT_OURS = ("tests", ".venv", ".hypothesis", "build")  # fixtures come with READ
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+# Variables, what starts it, its words, and where its output goes or that it stays in the background.
+CALL = re.compile(
+    r"(?:[A-Z_]+=\S* +)*(?:spec-convert|torchrun .* -m spec_convert) +(?P<words>.*?)(?: +(?:[|>&]|# ).*)?"
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
 
 
@@ -41,6 +44,12 @@ class Page:
     def languages(self) -> set[str]:
         return {block["language"] for block in FENCE.finditer(self.text)}
 
+    @property
+    def in_order(self) -> Iterator[tuple[str, str]]:
+        """Every block of code: its language and its text."""
+        for block in FENCE.finditer(self.text):
+            yield block["language"], block["text"]
+
     def blocks(self, language: str) -> list[str]:
         return [block["text"] for block in FENCE.finditer(self.text) if block["language"] == language]
 
@@ -60,35 +69,28 @@ class Page:
     def sessions(self) -> Iterator[tuple[str, str]]:
         """Each command of the `console` blocks with what the page shows of its output."""
         for block in self.blocks("console"):
-            for part in block.removeprefix("$ ").split("\n$ "):
-                command, _, shown = part.partition("\n")
-                yield command, shown.strip("\n")
+            yield from sessions_of(block)
 
     def command_lines(self) -> Iterator[str]:
-        """Each line of the `sh` blocks that calls spec-convert, without variables that are set in front of it."""
-        for block in self.blocks("sh"):
+        """Each line that calls spec-convert, in `sh` blocks and in what `text` blocks tell of runs elsewhere.
+
+        Without variables that are set in front of it.
+        """
+        for block in (*self.blocks("sh"), *self.blocks("text")):
             for line in block.replace("\\\n", " ").splitlines():
-                call = re.fullmatch(r"(?:[A-Z_]+=\S* +)*(spec-convert .*?)(?: +[|>].*)?", line)
-                if call:
-                    yield call[1]
+                if call := CALL.fullmatch(line.removeprefix("$ ")):
+                    yield f"spec-convert {call['words']}"
 
 
-def unlike(page: Page, said: Callable[[str], str]) -> list[str]:
-    """The sessions of a page that do not show what their commands say."""
-    answers = [(command, shown, said(command)) for command, shown in page.sessions()]
-    return [
-        f"$ {command}\n{answer}"
-        for command, shown, answer in answers
-        if not re.fullmatch(_pattern(shown), answer.strip("\n"), re.DOTALL)
-    ]
+def sessions_of(block: str) -> Iterator[tuple[str, str]]:
+    """Each command of one `console` block with what it shows."""
+    for part in block.removeprefix("$ ").split("\n$ "):
+        command, _, shown = part.partition("\n")
+        yield command, shown.strip("\n")
 
 
-def output_of(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> str:
-    """Both of its streams, as they come."""
-    ran = subprocess.run(
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    return ran.stdout
+def is_like(shown: str, answer: str) -> bool:
+    return bool(re.fullmatch(_pattern(shown), answer.strip("\n"), re.DOTALL))
 
 
 def _pattern(shown: str) -> str:

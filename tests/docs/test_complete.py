@@ -24,7 +24,7 @@ from spec_convert.reports import RENDERERS
 from spec_convert.rules import RULES
 from spec_convert.validation.settings import KEYS, SEVERITIES
 
-from .pages import GUIDES, README, ROOT, Page
+from .pages import GUIDES, ROOT, Page
 
 COMMANDS, FORMATS, RULE_PAGE, VALIDATING, PLUGINS, ENVIRONMENT = (
     Page(ROOT / "docs" / f"{name}.md")
@@ -65,11 +65,6 @@ def test_every_rule_can_be_linked_to() -> None:
 
 def test_every_format_can_be_linked_to() -> None:
     assert ours().formats.keys() <= FORMATS.anchors
-
-
-def test_the_readme_lists_every_format() -> None:
-    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", README.text, re.MULTILINE)
-    assert sorted(rows) == sorted((fmt.name, fmt.title) for fmt in ours().formats.values())
 
 
 def test_every_option_of_validate_is_explained() -> None:

@@ -41,12 +41,12 @@ def byte_tokenizer(special: Sequence[str] = SPECIAL, *, end: str = "<|im_end|>",
     return fast
 
 
-def write_verifier(folder: Path) -> Path:
+def write_verifier(folder: Path, *, layers: int = LAYERS) -> Path:
     """Head size 32, which vLLM has CPU kernels for. The final norm's weights are far from one, so that it is seen."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        hidden_size=HIDDEN, intermediate_size=160, num_hidden_layers=LAYERS, num_attention_heads=2,
+        hidden_size=HIDDEN, intermediate_size=160, num_hidden_layers=layers, num_attention_heads=2,
         num_key_value_heads=1, head_dim=32, vocab_size=VOCABULARY, max_position_embeddings=1024,
         initializer_range=0.2, tie_word_embeddings=False, bos_token_id=None, eos_token_id=257,
     )  # fmt: skip
@@ -73,15 +73,18 @@ def write_prepared(folder: Path, verifier: Path, samples: Sequence[Sample], *, p
     return open_store(folder)
 
 
-def write_states(folder: Path, samples: Sequence[Sample]) -> Store:
-    """What `generate` would write of these samples: here the states are numbers that tell the tokens apart."""
-    layers = LayerFacts(ids=(1, LAYERS), num_hidden_layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+def write_states(folder: Path, samples: Sequence[Sample], *, ids: Sequence[int] = (1, LAYERS)) -> Store:
+    """What `generate` would write of these samples: here the states are numbers that tell the tokens apart.
+
+    The last of the boundary ``ids`` is the number of the verifier's layers.
+    """
+    layers = LayerFacts(ids=tuple(ids), num_hidden_layers=ids[-1], hidden_size=HIDDEN, dtype="float32")
     manifest = Manifest(
         kind="hidden_states", request={"made_by": "a test"}, layers=layers, made_with={}, counts={}, planned_shards=1,
         tokenizer=TokenizerFacts(name="a model", fingerprint="0" * 64, vocab_size=VOCABULARY),
     )  # fmt: skip
     with writing(folder, manifest) as writer:
-        states = [sample.input_ids[:, None, None].float().expand(-1, 2, HIDDEN).clone() for sample in samples]
+        states = [sample.input_ids[:, None, None].float().expand(-1, len(ids), HIDDEN).clone() for sample in samples]
         pairs = zip(samples, states, strict=True)
         writer.write(0, [replace(sample, hidden_states=state) for sample, state in pairs])
     return open_store(folder)

@@ -23,7 +23,7 @@ from spec_convert.training.trainer.trained import Trained
 from .small import random_samples, write_prepared
 
 LAYERS = (1, 3, 5)
-KINDS = ("eagle3", "eagle3-shared-head", "eagle", "hass", "eagle-mlp", "p-eagle")
+KINDS = tuple(RECIPES)
 OWN: dict[str, dict[str, Any]] = {
     "eagle3": {"target_layers": LAYERS},
     "eagle3-shared-head": {"target_layers": LAYERS},
