@@ -76,6 +76,8 @@ def test_every_piece_of_toml_is_read_by_the_program_it_is_for(page: Page, cli: A
             check_project(text)
         elif "draft" in keys:
             check_run(text)
+        elif "sources" in keys:
+            check_pipeline(text, cli, folder)
         else:
             check_settings(text)
 
@@ -97,6 +99,16 @@ def check_run(text: str) -> None:
     """What `train` is asked for."""
     Path("run.toml").write_text(text)
     read_settings(Path("run.toml"), {})
+
+
+def check_pipeline(text: str, cli: Any, folder: Path) -> None:
+    """The file of a run, but for what is not on this machine."""
+    text = re.sub(r'^python = "[^"]*"', f'python = "{sys.executable}"', text, flags=re.MULTILINE)
+    (folder / "run.toml").write_text(text.replace('"Qwen/Qwen3-8B"', '"verifier"'))
+    for name in ("others", "questions"):
+        (folder / f"{name}.jsonl").touch()
+    ran = cli("pipeline", "run.toml", "--to", "evaluate", "--dry-run")
+    assert ran.code == 0, ran.err
 
 
 def check_settings(text: str) -> None:

@@ -91,10 +91,10 @@ def _step(path: Path) -> int:
     return int(path.name.removeprefix("step_").removesuffix("_open"))
 
 
-def claim(path: Path) -> int:
+def claim(path: Path, what: str = "training") -> int:
     """Make the folder, where it is not there, this process's alone until the returned file is closed, or it ends.
 
-    Raises UsageError.
+    ``what`` writes into it, as messages say. Raises UsageError.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -108,6 +108,6 @@ def claim(path: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise UsageError(
-            f"another training is writing into {path}", hint="wait for it, or give a folder of its own"
+            f"another {what} is writing into {path}", hint="wait for it, or give a folder of its own"
         ) from None
     return lock

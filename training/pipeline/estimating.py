@@ -1,0 +1,126 @@
+"""What a stage would take of the disk and of time, as far as that is known before: measured, rough, or unknown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spec_convert.evaluation.rows import read_rows
+from spec_convert.training.capture.estimate import ITEM_BYTES
+from spec_convert.training.pipeline.job import Job
+from spec_convert.training.pipeline.machine import flops
+from spec_convert.training.pipeline.record import StageRecord
+from spec_convert.training.pipeline.work import draft_weights, training_work, verifier_weights
+from spec_convert.training.store.manifest import NAME, read_manifest
+
+Basis = Literal["measured", "rough", "unknown"]
+LETTERS = 4  # of a token, in most languages that are written in letters
+OF_A_TOKEN = 5  # bytes in a prepared store: an id and its mask
+OF_A_WEIGHT = 12  # bytes in a training's state: the weight and two moments in float32
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """None: nobody knows. ``basis``: of the seconds; "measured" is in an earlier run of this folder."""
+
+    bytes: int | None = None
+    seconds: float | None = None
+    basis: Basis = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """``remade``: those of the ``jobs`` that will have run before: what lies there of them says nothing any more."""
+
+    jobs: Sequence[Job]
+    remade: frozenset[str] = frozenset()
+
+    def of(self, job: Job, record: StageRecord) -> Estimate:
+        tokens = self.tokens(job)
+        size = None if tokens is None else _bytes(job, tokens)
+        if record.state == "done" and tokens and record.tokens:
+            return Estimate(size, record.seconds * tokens / record.tokens, "measured")
+        if record.state == "done" and record.tokens is None:
+            return Estimate(size, record.seconds, "measured")
+        work = _work(job)
+        if not work or tokens is None:
+            return Estimate(size)
+        return Estimate(size, work * tokens / flops() / (job.processes or 1), "rough")
+
+    def tokens(self, job: Job) -> int | None:
+        """That go through a stage, as often as they do; None: it does not count them, or nobody knows."""
+        if job.stage.verb == "prepare":
+            return self._of_sources(job)
+        stores = [name for name in job.reads if name.startswith(("prepared", "states"))]
+        if job.stage.verb not in ("generate", "train") or (there := self._of_store(job, stores[0])) is None:
+            return None
+        return self._captured(job, there) if job.stage.verb == "generate" else _learned(job, there)
+
+    def _of_store(self, job: Job, name: str) -> int | None:
+        """Counted, when the store stays as it is; else of what it will be made of."""
+        thing = job.things[name]
+        folder = Path(thing.values()[0])
+        if thing.made_by not in self.remade and (folder / NAME).is_file():
+            return read_manifest(folder).tokens
+        maker = next((one for one in self.jobs if one.stage.name == thing.made_by), None)
+        return self.tokens(maker) if maker else None
+
+    def _captured(self, job: Job, tokens: int) -> int:
+        """Those of `generate`, which may end before all are captured."""
+        folder, most = Path(job.params["data"]), job.params["max_samples"]
+        if most and (folder / NAME).is_file():
+            tokens = int(tokens * min(1, most / read_manifest(folder).samples))
+        return min(tokens, job.params["target_tokens"] or tokens)
+
+    def _of_sources(self, job: Job) -> int | None:
+        """A guess from the length of the texts; None for those that are not on this machine, or not written yet."""
+        params = job.params
+        sources = [Path(source) for source in params["sources"]]
+        written = all(job.things[name].made_by not in self.remade for name in job.reads)
+        if not written or not all(source.is_file() for source in sources):
+            return None
+        rows = (json.dumps(row, default=str) for source in sources for _, row in read_rows(source))
+        tokens = [min(len(row) // LETTERS, int(params["seq_length"])) for row in rows]
+        return sum(tokens[: params["max_samples"]])
+
+
+def tokens_of(job: Job) -> int | None:
+    """What went through a stage that is done."""
+    if job.stage.verb in ("prepare", "generate"):
+        return read_manifest(Path(job.makes.values()[0])).tokens
+    return Estimator([job]).tokens(job)
+
+
+def _learned(job: Job, tokens: int) -> int:
+    """Those of all epochs, or as many as come before `--max-steps` ends a training."""
+    settings = job.params_of_training
+    whole = tokens * settings.epochs
+    if settings.max_steps is None:
+        return whole
+    rows = settings.max_steps * settings.gradient_accumulation_steps * (job.processes or 1)
+    return min(whole, rows * settings.total_seq_len)
+
+
+def _bytes(job: Job, tokens: int) -> int | None:
+    if job.stage.verb == "prepare":
+        return OF_A_TOKEN * tokens
+    if job.stage.verb == "generate":
+        from spec_convert.serving.capture import default_layers
+        from spec_convert.verifier import open_verifier
+
+        verifier, params = open_verifier(job.request.verifier), job.params
+        layers = params["layer_ids"] or default_layers(verifier.num_hidden_layers)
+        return tokens * (len(layers) * verifier.hidden_size * ITEM_BYTES[params["dtype"]] + OF_A_TOKEN)
+    settings = job.params_of_training
+    saved = ITEM_BYTES[settings.dtype or "bfloat16"]
+    return draft_weights(settings, job.request) * (OF_A_WEIGHT + settings.epochs * saved)
+
+
+def _work(job: Job) -> float:
+    """Operations for each token; 0: nobody knows."""
+    if job.stage.verb == "generate":
+        return 2 * verifier_weights(job.request)
+    return training_work(job.params_of_training, job.request) if job.stage.verb == "train" else 0
