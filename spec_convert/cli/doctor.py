@@ -66,7 +66,7 @@ def _tell(examined: Examination) -> None:
             beside = one.beside
             rows.append((f"beside {', '.join(beside)}:", "", "", "", ""))
         rows.append((one.hypothesis.code, *_figures(one.score), _gained(one)))
-    show_table(("tried", "first", "both", "alpha", "accepted tokens gained"), rows)
+    show_table(("tried", "first", "both", "alpha", "expected tokens gained"), rows)
     show("")
     show("first, both: rows whose first guess, or both guesses, are the verifier's token; alpha: overlap of the first")
 
@@ -95,7 +95,7 @@ def _tell_cause(examined: Examination) -> None:
         f"measured    first guess {before.first:.3f} -> {after.first:.3f}, both {before.second:.3f} -> {after.second:.3f}, "
         f"tau over two guesses {_tau(before):.2f} -> {_tau(after):.2f}"
     )
-    show(f"how sure    a gain of {gain.tokens:.2f} tokens a row, with a standard error of {gain.error:.2f}")
+    show(f"how sure    {gain.tokens:.3f} more accepted tokens a row are expected, with a standard error of {gain.error:.3f}")
     if examined.command is not None:
         show(f"type        {examined.command}")
     for words in dict.fromkeys(cause.hypothesis.fix.words for cause in diagnosis.causes):

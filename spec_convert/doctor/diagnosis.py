@@ -96,19 +96,20 @@ class _Search:
 
     def step(self, hypotheses: Sequence[Hypothesis]) -> bool:
         """Take the hypothesis that helps most; False when none surely helps."""
-        best = max(self._measure(hypotheses), key=lambda one: one.gain.tokens, default=None)
-        if best is None or not best.gain.sure:
+        helpful = [one for one in self._measure(hypotheses) if one.gain.sure]
+        if not helpful:
             return False
+        best = max(helpful, key=lambda one: one.gain.tokens)
         self._take(best)
         return True
 
     def pair(self, hypotheses: Sequence[Hypothesis]) -> bool:
         """Where none helps by itself: the one that brings the draft nearest to the verifier, and another beside it."""
         before, score_before = self.parts, self.reached
-        self._take(max(self.tried, key=lambda one: one.score.alpha))
-        best = max(self._measure(hypotheses), key=lambda one: one.score.first, default=None)
-        if best is not None and Gain.of(best.score, score_before).sure:
-            self._take(best)
+        self._take(max(self.tried, key=lambda one: one.gain.tokens))
+        helpful = [one for one in self._measure(hypotheses) if Gain.of(one.score, score_before).sure]
+        if helpful:
+            self._take(max(helpful, key=lambda one: one.gain.tokens))
             return True
         self.parts, self.reached, self.causes = before, score_before, []
         return False

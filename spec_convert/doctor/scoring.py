@@ -17,18 +17,22 @@ from spec_convert.models.errors import DraftError
 from spec_convert.models.layers import causal
 
 SURE = 3.0  # standard errors: of some twenty hypotheses none passes by chance
-MATTERS = 0.05  # tokens a pass: less than that is no reason for an acceptance near nothing
+MATTERS = 0.01  # tokens a row; what a draft gains less from is no mistake, but how it happened to be trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """``accepted`` [R]: how many of two guesses of each row stand. ``overlap`` [R]: the sum of min(p, q) of the first.
+    """Of each row [R]: how many of its two guesses are the verifier's tokens (``accepted``), the sum of min(p, q) of
+    the first (``overlap``), and how many would be accepted on average if they were drawn (``expected``).
 
-    ``refused``: why the parts make no draft; nothing is accepted of it then. ``no_numbers``: rows whose logits are NaN.
+    ``expected`` moves with every change of the draft, ``accepted`` only when the likeliest token changes: it takes many
+    fewer rows to tell a gain from noise. ``refused``: why the parts make no draft; nothing is accepted of it then.
+    ``no_numbers``: rows whose logits are NaN.
     """
 
     accepted: Tensor
     overlap: Tensor
+    expected: Tensor
     refused: str = ""
     no_numbers: int = 0
 
@@ -49,19 +53,28 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """Accepted tokens a row more than before, and the standard error of that on these rows, compared row by row."""
+    """Tokens a row that are expected to be accepted more than before, compared row by row, with the standard error.
+
+    ``greedy``: whether as many likeliest tokens are right as before, but for noise.
+    """
 
     tokens: float
     error: float
+    greedy: bool
 
     @classmethod
     def of(cls, after: Score, before: Score) -> Gain:
-        difference = after.accepted - before.accepted
-        return cls(tokens=float(difference.mean()), error=float(difference.std()) / math.sqrt(len(difference)))
+        tokens, error = _mean(after.expected - before.expected)
+        accepted, noise = _mean(after.accepted - before.accepted)
+        return cls(tokens=tokens, error=error, greedy=accepted >= -noise)
 
     @property
     def sure(self) -> bool:
-        return self.tokens > MATTERS and self.tokens > SURE * self.error
+        return self.greedy and self.tokens > MATTERS and self.tokens > SURE * self.error
+
+
+def _mean(rows: Tensor) -> tuple[float, float]:
+    return float(rows.mean()), float(rows.std()) / math.sqrt(len(rows))
 
 
 @torch.inference_mode()
@@ -70,30 +83,36 @@ def score(parts: Parts, heard: Heard) -> Score:
         draft = parts.build(heard.device)
     except DraftError as problem:
         nothing = torch.zeros(heard.rows, dtype=torch.float64)
-        return Score(accepted=nothing, overlap=nothing, refused=problem.message)
+        return Score(accepted=nothing, overlap=nothing, expected=nothing, refused=problem.message)
     judged = [_judge(draft, parts, text) for text in heard.texts]
-    accepted, alike, broken = (torch.cat(column).double().cpu() for column in zip(*judged, strict=True))
-    return Score(accepted=accepted, overlap=alike, no_numbers=int(broken.sum()))
+    accepted, alike, expected, broken = (torch.cat(column).double().cpu() for column in zip(*judged, strict=True))
+    return Score(accepted=accepted, overlap=alike, expected=expected, no_numbers=int(broken.sum()))
 
 
-def _judge(draft: Draft, parts: Parts, text: Text) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each row: how many of two guesses stand, the overlap of the first, and whether its logits are no numbers."""
+def _judge(draft: Draft, parts: Parts, text: Text) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each row: accepted, overlap and expected as in `Score`, and whether its logits are NaN."""
+    first, second = _guesses(draft, parts, text)
+    wanted = text.logits.argmax(dim=-1)
+    broken = first.isnan().any(dim=-1) | second.isnan().any(dim=-1)
+    hit = (first.argmax(dim=-1) == wanted[:-1]) & ~broken
+    both = hit & (second.argmax(dim=-1) == wanted[1:])
+    alike = overlap(text.logits[:-1], first, 1.0).masked_fill(broken, 0.0)
+    then = overlap(text.logits[1:], second, 1.0).masked_fill(broken, 0.0)
+    return hit.long() + both.long(), alike, alike * (1 + then), broken
+
+
+def _guesses(draft: Draft, parts: Parts, text: Text) -> tuple[Tensor, Tensor]:
+    """The logits [R, V] of the first guess of each row and, as if that were right, of the second."""
     rows = slice(text.first, text.first + text.rows)
     attend = _Chains(text.first)
     states = torch.cat([text.states[state] for state in parts.fed], dim=-1).to(parts.dtype)
     if parts.elsewhere:
         states = states.roll(len(states) // 2, dims=0)
     read = draft.states(text.following[None], states[None], fed_back=False, attend=attend)
-    first = _logits(draft, parts, read.for_head[0, rows])
-    wanted = text.logits.argmax(dim=-1)
-    # Where the first guess stands, the token that it is fed next is the verifier's; elsewhere the second never counts.
-    positions = torch.arange(rows.start, rows.stop, device=wanted.device)[None] + 1
-    then = draft.states(wanted[None, :-1], read.hidden_states[:, rows], positions, fed_back=True, attend=attend)
-    second = _logits(draft, parts, then.for_head[0])
-    broken = first.isnan().any(dim=-1)
-    hit = (first.argmax(dim=-1) == wanted[:-1]) & ~broken
-    both = hit & (second.argmax(dim=-1) == wanted[1:]) & ~second.isnan().any(dim=-1)
-    return hit.long() + both.long(), overlap(text.logits[:-1], first, 1.0).nan_to_num(0.0), broken
+    token = text.logits[:-1].argmax(dim=-1)[None]
+    at = torch.arange(rows.start, rows.stop, device=token.device)[None] + 1
+    then = draft.states(token, read.hidden_states[:, rows], at, fed_back=True, attend=attend)
+    return _logits(draft, parts, read.for_head[0, rows]), _logits(draft, parts, then.for_head[0])
 
 
 def _logits(draft: Draft, parts: Parts, states: Tensor) -> Tensor:
