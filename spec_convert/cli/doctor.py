@@ -59,7 +59,10 @@ def _tell(examined: Examination) -> None:
     show("")
     VERDICTS[diagnosis.verdict](examined)
     show("")
-    rows = [("as it is", *_figures(diagnosis.at_first), ""), ("given states of other tokens", *_figures(diagnosis.blind), "")]
+    rows = [
+        ("as it is", *_figures(diagnosis.at_first), ""),
+        ("given states of other tokens", *_figures(diagnosis.blind), ""),
+    ]
     beside: tuple[str, ...] = ()
     for one in diagnosis.tried:
         if one.beside != beside:
@@ -95,7 +98,9 @@ def _tell_cause(examined: Examination) -> None:
         f"measured    first guess {before.first:.3f} -> {after.first:.3f}, both {before.second:.3f} -> {after.second:.3f}, "
         f"tau over two guesses {_tau(before):.2f} -> {_tau(after):.2f}"
     )
-    show(f"how sure    {gain.tokens:.3f} more accepted tokens a row are expected, with a standard error of {gain.error:.3f}")
+    show(
+        f"how sure    {gain.tokens:.3f} more accepted tokens a row are expected, with a standard error of {gain.error:.3f}"
+    )
     if examined.command is not None:
         show(f"type        {examined.command}")
     for words in dict.fromkeys(cause.hypothesis.fix.words for cause in diagnosis.causes):

@@ -18,8 +18,12 @@ from spec_convert.doctor.parts import Parts
 from spec_convert.doctor.scoring import Gain, Score, score
 from spec_convert.narration import progress, say
 
+DTYPE = "dtype"
 Verdict = Literal["sound", "cause", "lost"]
 WIDER = {torch.float16: ("bfloat16", "float32"), torch.bfloat16: ("float32",)}
+MOST_CAUSES = (
+    2  # in float32: with more changes at once, a draft of another verifier can be made to fit this one a little
+)
 TELLS_APART = 2.0  # standard errors, of two hypotheses that both help
 
 
@@ -35,8 +39,8 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """``at_first``: the draft as it is. ``blind``: as it guesses when its states are those of other tokens.
-    ``at_last``: with all ``causes`` mended. ``tried``: everything that was measured, in order.
+    """``at_first``: the draft as it is. ``at_last``: with all ``causes`` mended. ``blind``: the same when its states are
+    those of other tokens, and tell it nothing. ``tried``: everything that was measured, in order.
     """
 
     at_first: Score
@@ -50,7 +54,7 @@ class Diagnosis:
         """ "lost": nothing helps, and the draft guesses no better than without the verifier's states."""
         if self.causes:
             return "cause"
-        return "sound" if Gain.of(self.at_first, self.blind).sure else "lost"
+        return "sound" if Gain.of(self.at_last, self.blind).sure else "lost"
 
     @property
     def gain(self) -> Gain:
@@ -70,19 +74,16 @@ def diagnose(parts: Parts, base: Base, heard: Heard) -> Diagnosis:
     """``parts`` compute in the type of their file. Whether that is to blame is asked first; the rest in float32."""
     search = _Search(parts, heard)
     at_first = search.reached
-    search.step(list(_of_dtype(parts.dtype)))
+    search.step(_of_dtype(parts.dtype))
     search.go_on_in_float32()
-    blind = score(replace(search.parts, elsewhere=True), heard)
     hypotheses = [*of_states(parts, base), *of_config(parts, base), *of_weights(parts, base)]
     say(f"Trying {len(hypotheses)} hypotheses on {heard.rows} rows")
-    while search.step(hypotheses):
-        pass
-    if not search.causes and not Gain.of(search.reached, blind).sure and search.pair(hypotheses):
-        while search.step(hypotheses):
-            pass
+    if not search.to_the_end(hypotheses):
+        search.pair(hypotheses)
     return Diagnosis(
-        at_first=at_first, blind=blind, at_last=search.reached, causes=tuple(search.causes), tried=tuple(search.tried)
-    )
+        at_first=at_first, blind=search.blind(), at_last=search.reached, causes=tuple(search.causes),
+        tried=tuple(search.tried),
+    )  # fmt: skip
 
 
 class _Search:
@@ -94,25 +95,42 @@ class _Search:
         self.causes: list[Tried] = []
         self.tried: list[Tried] = []
 
+    def blind(self) -> Score:
+        """As the draft guesses when its states are those of other tokens."""
+        return score(replace(self.parts, elsewhere=True), self._heard)
+
     def step(self, hypotheses: Sequence[Hypothesis]) -> bool:
         """Take the hypothesis that helps most; False when none surely helps."""
         helpful = [one for one in self._measure(hypotheses) if one.gain.sure]
         if not helpful:
             return False
-        best = max(helpful, key=lambda one: one.gain.tokens)
-        self._take(best)
+        self._take(max(helpful, key=lambda one: one.gain.tokens))
         return True
 
-    def pair(self, hypotheses: Sequence[Hypothesis]) -> bool:
-        """Where none helps by itself: the one that brings the draft nearest to the verifier, and another beside it."""
-        before, score_before = self.parts, self.reached
-        self._take(max(self.tried, key=lambda one: one.gain.tokens))
-        helpful = [one for one in self._measure(hypotheses) if Gain.of(one.score, score_before).sure]
-        if helpful:
-            self._take(max(helpful, key=lambda one: one.gain.tokens))
+    def to_the_end(self, hypotheses: Sequence[Hypothesis]) -> bool:
+        """Step until nothing more helps. False for a draft that even then makes nothing of the verifier's states.
+
+        What helps such a draft is no cause: flatter guesses, for one, overlap more with whatever the verifier says.
+        """
+        before, blind = (self.parts, self.reached, list(self.causes)), self.blind()
+        while self._open and self.step(hypotheses):
+            pass
+        if all(Gain.of(self.reached, guess).sure for guess in (blind, self.blind())):
             return True
-        self.parts, self.reached, self.causes = before, score_before, []
+        self.parts, self.reached, self.causes = before
         return False
+
+    def pair(self, hypotheses: Sequence[Hypothesis]) -> None:
+        """Where none helps by itself: the one that brings the draft nearest to the verifier, and another beside it."""
+        before = self.parts, self.reached, list(self.causes)
+        self._take(max(self.tried, key=lambda one: one.gain.tokens))
+        found = len(self.causes)
+        if not self.to_the_end(hypotheses) or len(self.causes) == found:
+            self.parts, self.reached, self.causes = before
+
+    @property
+    def _open(self) -> bool:
+        return sum(cause.hypothesis.aspect != DTYPE for cause in self.causes) < MOST_CAUSES
 
     def go_on_in_float32(self) -> None:
         if self.parts.dtype != torch.float32:
@@ -142,7 +160,7 @@ def _of_dtype(dtype: torch.dtype) -> list[Hypothesis]:
     stored = str(dtype).removeprefix("torch.")
     return [
         Hypothesis(
-            code=f"computes-in-{wider}", aspect="dtype",
+            code=f"computes-in-{wider}", aspect=DTYPE,
             says=f"it cannot be computed in {stored}, the type of its file, and can in {wider}",
             edit=partial(replace, dtype=getattr(torch, wider)),
             fix=Fix(flags=("--dtype", wider), words=f"serve it in {wider}: servers compute it in the verifier's type"),

@@ -111,17 +111,15 @@ def _examined(
     import torch
 
     from spec_convert.doctor.diagnosis import diagnose
-    from spec_convert.doctor.hypothesis import Base
 
-    parts = _parts(draft, config, base)
-    heard = _heard(config, base, prompts, max_tokens=max_tokens, dtype=dtype)
-    layers = base.num_hidden_layers
-    facts = Base(layers=layers, config=base.text_config, norm=heard.norm(layers))
+    parts = parts_of(draft, config, base)
+    heard = listen(config, base, prompts, max_tokens=max_tokens, dtype=dtype)
     with torch.inference_mode():
-        return diagnose(parts, facts, heard), heard
+        return diagnose(parts, base_of(base, heard), heard), heard
 
 
-def _parts(draft: str, config: Kind, base: Verifier) -> Parts:
+def parts_of(draft: str | Path, config: Kind, base: Verifier) -> Parts:
+    """What the unified directory ``draft`` is made of, computing in the type that its config names."""
     import torch
 
     from spec_convert.doctor.parts import TABLES, Parts
@@ -138,7 +136,15 @@ def _parts(draft: str, config: Kind, base: Verifier) -> Parts:
     )
 
 
-def _heard(config: Kind, base: Verifier, prompts: Sequence[Prompt], *, max_tokens: int, dtype: str) -> Heard:
+def base_of(base: Verifier, heard: Heard) -> Base:
+    from spec_convert.doctor.hypothesis import Base
+
+    layers = base.num_hidden_layers
+    return Base(layers=layers, config=base.text_config, norm=heard.norm(layers))
+
+
+def listen(config: Kind, base: Verifier, prompts: Sequence[Prompt], *, max_tokens: int, dtype: str) -> Heard:
+    """The verifier's answers, with every state that some hypothesis about a draft of ``config`` wants."""
     import torch
 
     from spec_convert.doctor.heard import hear
@@ -147,8 +153,8 @@ def _heard(config: Kind, base: Verifier, prompts: Sequence[Prompt], *, max_token
     from spec_convert.evaluation.verifier_model import VerifierModel, load_model, wanted_states
 
     layers, revision = base.num_hidden_layers, base.files.revision
-    ids = {*other_ids(config, layers).values(), (layers,)}
-    wanted = list(dict.fromkeys([*wanted_states(config), "final", *(state for some in ids for state in some)]))
+    others = {state for ids in other_ids(config, layers).values() for state in ids}
+    wanted = list(dict.fromkeys([*wanted_states(config), *sorted(others), layers, "final"]))
     chat = open_chat(base.name, revision=revision)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(base.name, revision=revision, dtype=dtype, device=device)

@@ -55,9 +55,7 @@ def _of_vocabulary(parts: Parts) -> Iterator[Hypothesis]:
         if made is None or any(_holds(one, made) for one in known):
             continue
         known.append(made)
-        yield Hypothesis(
-            code=code, aspect="vocabulary", says=says, edit=partial(Parts.holding, changed=made), fix=fix
-        )
+        yield Hypothesis(code=code, aspect="vocabulary", says=says, edit=partial(Parts.holding, changed=made), fix=fix)
 
 
 def _holds(tensors: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> bool:

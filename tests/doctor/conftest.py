@@ -48,12 +48,12 @@ def eagle3(folder: Path, verifier: Path, states: Path) -> Path:
     (folder / "shape.toml").write_text("norm_before_residual = true\n")
     vocabulary = {f"{name}_path": folder / f"{name}.npy" for name in ("d2t", "t2d")}
     shape = {"target_layers": toy.FED, "draft_config": str(folder / "shape.toml")}
-    return toy.train("eagle3", verifier, states, folder / "eagle3", epochs=7, **shape, **vocabulary)
+    return toy.train("eagle3", verifier, states, folder / "eagle3", epochs=6, **shape, **vocabulary)
 
 
 @pytest.fixture(scope="session")
 def eagle1(folder: Path, verifier: Path, states: Path) -> Path:
-    return toy.train("eagle", verifier, states, folder / "eagle1", epochs=8)
+    return toy.train("eagle", verifier, states, folder / "eagle1", epochs=5)
 
 
 @pytest.fixture

@@ -73,6 +73,36 @@ def norm_of_another(_: Config, tensors: Tensors) -> None:
     tensors["norm.weight"] = torch.rand(toy.HIDDEN, generator=NOISE) * 4
 
 
+def normed_state_fed_back(config: Config, tensors: Tensors) -> None:
+    """As before, some of the head is in the norm: the state behind it is then far from the one that is to be fed."""
+    some = torch.rand(toy.HIDDEN, generator=NOISE) * 5 + 0.1
+    tensors["norm.weight"] *= some
+    tensors["lm_head.weight"] /= some
+    config["norm_output"] = True
+
+
+def unwanted_layernorms(config: Config, tensors: Tensors) -> None:
+    config.update(layernorms=True, layernorm_position="before_fusion")
+    for name in ("embed_layernorm", "hidden_layernorm", "lm_head_layernorm"):
+        tensors[f"{name}.weight"] = torch.rand(toy.HIDDEN, generator=NOISE)
+
+
+def unwanted_bias(config: Config, tensors: Tensors) -> None:
+    config["fusion_bias"] = True
+    tensors["fc.bias"] = 2 * torch.randn(toy.HIDDEN, generator=NOISE)
+
+
+def as_eagle1(damage: Break) -> Break:
+    """Of directories that stock vLLM serves, without what makes it do so: for it, they would be right."""
+
+    def done(config: Config, tensors: Tensors) -> None:
+        config.pop("model_type", None)
+        config.pop("model", None)
+        damage(config, tensors)
+
+    return done
+
+
 def too_large_for_float16(config: Config, tensors: Tensors) -> None:
     """What is between two layers grows beyond 65504, the largest number of float16; else nothing changes."""
     layer = "layers.0.mlp."
@@ -95,7 +125,7 @@ EAGLE3 = {
     "boundary ids taken for output ids": Broken(layer_ids(1), "aux-ids-one-down", ("--aux-layer-ids", "2,4,5")),
     "states in the other order": Broken(states_reversed, "aux-states-reversed", None),
     "norm placement": Broken(says(norm_before_residual=False), "norm-before-residual", ("--norm-before-residual",)),
-    "normed state fed back": Broken(says(norm_output=True), "norm-output", None),
+    "normed state fed back": Broken(normed_state_fed_back, "norm-output", None),
     "rotary base": Broken(layer_says(rope_theta=1e6), "rope-theta-10000", ("--rope-theta", "10000")),
     "rotary scaling": Broken(
         layer_says(rope_scaling={"rope_type": "linear", "factor": 8.0}), "rope-not-scaled", None
@@ -110,17 +140,31 @@ EAGLE3 = {
     "final norm of another": Broken(norm_of_another, "norm-of-ones", None),
 }  # fmt: skip
 
+EAGLE1 = {
+    "rotary base": Broken(layer_says(rope_theta=1e6), "rope-theta-10000", ("--rope-theta", "10000")),
+    "embedding of another model": Broken(foreign_embedding, "embedding-of-the-verifier", None),
+    "layernorms that it never had": Broken(unwanted_layernorms, "no-layernorms", ("--no-layernorms",)),
+    "a bias that it never had": Broken(unwanted_bias, "no-fusion-bias", ("--no-fusion-bias",)),
+}
+
 
 def codes(examination: Examination) -> list[str]:
     return [cause.hypothesis.code for cause in examination.diagnosis.causes]
 
 
-@pytest.mark.parametrize("name", EAGLE3)
+@pytest.mark.parametrize(
+    ("kind", "name"), [("eagle3", name) for name in EAGLE3] + [("eagle1", name) for name in EAGLE1]
+)
 def test_the_cause_is_named(
-    name: str, eagle3: Path, broken: Callable[..., Path], examined: Callable[..., Examination], verifier: Path
+    kind: str,
+    name: str,
+    request: pytest.FixtureRequest,
+    broken: Callable[..., Path],
+    examined: Callable[..., Examination],
+    verifier: Path,
 ) -> None:
-    damage, code, flags = EAGLE3[name]
-    draft = broken(eagle3, damage)
+    damage, code, flags = EAGLE3[name] if kind == "eagle3" else EAGLE1[name]
+    draft = broken(request.getfixturevalue(kind), damage if kind == "eagle3" else as_eagle1(damage))
     examination = examined(draft)
     assert codes(examination) == [code]
     command = ("spec-convert", "convert", str(draft), "OUTPUT", "--verifier", str(verifier))
@@ -164,8 +208,20 @@ def test_two_causes_are_both_named(
     assert all(flag in (examination.command or "").split() for flag in flags)
 
 
-def test_nothing_is_wrong_with_a_sound_draft(eagle3: Path, examined: Callable[..., Examination]) -> None:
-    diagnosis = examined(eagle3).diagnosis
+def test_eagle1_that_learned_from_states_before_the_norm_is_told(
+    eagle1: Path, verifier: Path, broken: Callable[..., Path], examined: Callable[..., Examination]
+) -> None:
+    learned = toy.learn_before_norm(eagle1, verifier)
+    examination = examined(broken(eagle1, lambda _, tensors: tensors.update(learned)))
+    assert set(codes(examination)) == {"state-before-norm", "head-after-norm"}
+    assert examination.command is None
+
+
+@pytest.mark.parametrize("kind", ["eagle3", "eagle1"])
+def test_nothing_is_wrong_with_a_sound_draft(
+    kind: str, request: pytest.FixtureRequest, examined: Callable[..., Examination]
+) -> None:
+    diagnosis = examined(request.getfixturevalue(kind)).diagnosis
     assert diagnosis.verdict == "sound"
     assert diagnosis.at_first.first > 0.7
 

@@ -44,7 +44,7 @@ def texts(count: int, length: int, *, seed: int) -> Tensor:
     return torch.tensor(WORDS)[words]
 
 
-def write_verifier(folder: Path, *, steps: int = 350, seed: int = 3) -> Path:
+def write_verifier(folder: Path, *, steps: int = 280, seed: int = 3) -> Path:
     """A Llama that has learned the rule. The weights of its final norm are far from one, so that they are seen."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -116,6 +116,36 @@ def train(kind: str, verifier: Path, states: Path, folder: Path, **more: Any) ->
     return trained.draft
 
 
+def learn_before_norm(draft: Path, verifier: Path, *, steps: int = 250) -> dict[str, Tensor]:
+    """The tensors of an EAGLE-1 draft that learns the verifier's state before the final norm from that of the row before.
+
+    From such a state the head guesses only behind that norm. The draft at ``draft`` is what it begins with.
+    """
+    from transformers import LlamaForCausalLM
+
+    from spec_convert import load_draft
+    from spec_convert.evaluation.verifier_model import catch_state
+
+    model, learner = LlamaForCausalLM.from_pretrained(verifier), load_draft(draft, verifier=verifier)
+    kept: list[Tensor] = []
+    catch_state(model, LAYERS, kept.append)
+    optimiser = torch.optim.AdamW([one for one in learner.parameters() if one.requires_grad], lr=3e-3)
+    for step in range(steps):
+        tokens = texts(12, LENGTH, seed=1000 + step)
+        with torch.no_grad():
+            said = model(tokens).logits.softmax(dim=-1)
+        state = kept.pop()
+        guessed = learner.states(tokens[:, 1:], state[:, :-1]).hidden_states[:, LAG:]
+        unlike = F.cross_entropy(
+            model.lm_head(model.model.norm(guessed)).flatten(0, 1), said[:, 1 + LAG :].flatten(0, 1)
+        )
+        loss = F.smooth_l1_loss(guessed, state[:, 1 + LAG :]) + 0.1 * unlike
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
+
+
 def write_with_other_channels(verifier: Path, folder: Path) -> Path:
     """A verifier that says the same, token by token, with its channels in another order: its states fit no draft."""
     from safetensors.torch import load_file, save_file
@@ -126,5 +156,7 @@ def write_with_other_channels(verifier: Path, folder: Path) -> Path:
     made_of_rows = ("o_proj.weight", "down_proj.weight", "norm.weight")  # what they give is a state
     for name, tensor in tensors.items():
         tensors[name] = tensor[order] if name.endswith(made_of_rows) else tensor[:, order]
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
     return folder
