@@ -15,15 +15,13 @@ from spec_convert.doctor.of_config import of_config
 from spec_convert.doctor.of_states import of_states
 from spec_convert.doctor.of_weights import of_weights
 from spec_convert.doctor.parts import Parts
-from spec_convert.doctor.scoring import Gain, Score, score
+from spec_convert.doctor.scoring import Gain, Score, has_learned, score
 from spec_convert.narration import progress, say
 
 DTYPE = "dtype"
 Verdict = Literal["sound", "cause", "lost"]
 WIDER = {torch.float16: ("bfloat16", "float32"), torch.bfloat16: ("float32",)}
-MOST_CAUSES = (
-    2  # in float32: with more changes at once, a draft of another verifier can be made to fit this one a little
-)
+MOST_CAUSES = 2  # with more changes at once, a draft of another verifier can be made to fit this one a little
 TELLS_APART = 2.0  # standard errors, of two hypotheses that both help
 
 
@@ -39,8 +37,8 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """``at_first``: the draft as it is. ``at_last``: with all ``causes`` mended. ``blind``: the same when its states are
-    those of other tokens, and tell it nothing. ``tried``: everything that was measured, in order.
+    """``at_first``: the draft as it is. ``at_last``: with all ``causes`` mended. ``blind``: the same, given the states
+    of other tokens, which tell it nothing. ``tried``: everything that was measured, in order.
     """
 
     at_first: Score
@@ -54,7 +52,7 @@ class Diagnosis:
         """ "lost": nothing helps, and the draft guesses no better than without the verifier's states."""
         if self.causes:
             return "cause"
-        return "sound" if Gain.of(self.at_last, self.blind).sure else "lost"
+        return "sound" if has_learned(self.at_last, self.blind) else "lost"
 
     @property
     def gain(self) -> Gain:
@@ -115,7 +113,7 @@ class _Search:
         before, blind = (self.parts, self.reached, list(self.causes)), self.blind()
         while self._open and self.step(hypotheses):
             pass
-        if all(Gain.of(self.reached, guess).sure for guess in (blind, self.blind())):
+        if all(has_learned(self.reached, guess) for guess in (blind, self.blind())):
             return True
         self.parts, self.reached, self.causes = before
         return False

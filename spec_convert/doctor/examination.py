@@ -53,7 +53,7 @@ class Examination:
         return shlex.join(["spec-convert", "convert", self.source, "OUTPUT", "--verifier", self.verifier, *flags])
 
 
-def examine(
+def examine(  # noqa: PLR0913  (each is a choice of the user's)
     source: str | Path,
     *,
     verifier: str | Path | None = None,
@@ -65,15 +65,19 @@ def examine(
     """Find out why the draft at ``source``, in any layout, is not accepted by its verifier.
 
     ``verifier`` may be left out when the draft names its own. It answers the first turn of each of the ``prompts`` (a
-    file, a dataset or the project's own; the first ``limit``) in ``max_tokens`` at most, computing in ``dtype``. Nothing
-    is mended: a unified directory is examined as it lies. Raises Unreadable, Refused or UsageError.
+    file, a dataset or the project's own; the first ``limit``) in ``max_tokens`` at most, computing in ``dtype``.
+    Nothing is mended: a unified directory is examined as it lies. Raises Unreadable, Refused or UsageError.
     """
     if prompts is None or isinstance(prompts, str | Path):
         prompts = read_prompts(prompts or PROMPTS, limit=limit)
     checked = validate(source, verifier=verifier, level="tensors").checked[0]
     draft, config, base = _opened(source, verifier, checked)
     with enough_memory("half as much is needed with --dtype bfloat16"):
-        diagnosis, heard = _examined(draft, config, base, prompts[:limit], max_tokens=max_tokens, dtype=dtype)
+        from spec_convert.doctor.diagnosis import diagnose
+
+        parts = parts_of(draft, config, base)
+        heard = listen(config, base, prompts[:limit], max_tokens=max_tokens, dtype=dtype)
+        diagnosis = diagnose(parts, base_of(base, heard), heard)
     return Examination(
         source=str(source), draft=draft, format=checked.format or "", verifier=base.name, answers=len(heard.texts),
         rows=heard.rows, diagnosis=diagnosis, findings=checked.findings,
@@ -103,19 +107,6 @@ def _known(config: Any, source: str | Path) -> Kind:
             hint="`spec-convert validate --level tensors` looks at its weights, `spec-convert evaluate` measures it",
         )
     return config
-
-
-def _examined(
-    draft: str, config: Kind, base: Verifier, prompts: Sequence[Prompt], *, max_tokens: int, dtype: str
-) -> tuple[Diagnosis, Heard]:
-    import torch
-
-    from spec_convert.doctor.diagnosis import diagnose
-
-    parts = parts_of(draft, config, base)
-    heard = listen(config, base, prompts, max_tokens=max_tokens, dtype=dtype)
-    with torch.inference_mode():
-        return diagnose(parts, base_of(base, heard), heard), heard
 
 
 def parts_of(draft: str | Path, config: Kind, base: Verifier) -> Parts:
