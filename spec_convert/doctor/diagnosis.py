@@ -120,11 +120,15 @@ class _Search:
 
     def pair(self, hypotheses: Sequence[Hypothesis]) -> None:
         """Where none helps by itself: the one that brings the draft nearest to the verifier, and another beside it."""
-        before = self.parts, self.reached, list(self.causes)
-        self._take(max(self.tried, key=lambda one: one.gain.tokens))
-        found = len(self.causes)
-        if not self.to_the_end(hypotheses) or len(self.causes) == found:
+        before, found = (self.parts, self.reached, list(self.causes)), len(self.causes)
+        alone = [one for one in self.tried if one.beside == self._codes and one.hypothesis.aspect != DTYPE]
+        self._take(max(alone, key=lambda one: one.gain.tokens))
+        if not self.to_the_end(hypotheses) or len(self.causes) == found + 1:
             self.parts, self.reached, self.causes = before
+
+    @property
+    def _codes(self) -> tuple[str, ...]:
+        return tuple(cause.hypothesis.code for cause in self.causes)
 
     @property
     def _open(self) -> bool:
@@ -138,13 +142,12 @@ class _Search:
     def _measure(self, hypotheses: Sequence[Hypothesis]) -> list[Tried]:
         taken = {cause.hypothesis.aspect for cause in self.causes}
         open_ones = [one for one in hypotheses if one.aspect not in taken]
-        beside = tuple(cause.hypothesis.code for cause in self.causes)
         measured = []
         with progress(len(open_ones), unit="hypothesis") as done:
             for hypothesis in open_ones:
                 after = score(hypothesis.edit(self.parts), self._heard)
                 gain = Gain.of(after, self.reached)
-                measured.append(Tried(hypothesis=hypothesis, beside=beside, score=after, gain=gain))
+                measured.append(Tried(hypothesis=hypothesis, beside=self._codes, score=after, gain=gain))
                 done(1)
         self.tried += measured
         return measured
