@@ -22,6 +22,8 @@ from spec_convert.validation.validation import validate
 from spec_convert.verifier import Verifier
 
 if TYPE_CHECKING:
+    import torch
+
     from spec_convert.doctor.diagnosis import Diagnosis
     from spec_convert.doctor.heard import Heard
     from spec_convert.doctor.hypothesis import Base
@@ -72,9 +74,9 @@ def examine(  # noqa: PLR0913  (each is a choice of the user's)
         prompts = read_prompts(prompts or PROMPTS, limit=limit)
     checked = validate(source, verifier=verifier, level="tensors").checked[0]
     draft, config, base = _opened(source, verifier, checked)
-    with enough_memory("half as much is needed with --dtype bfloat16"):
-        from spec_convert.doctor.diagnosis import diagnose
+    from spec_convert.doctor.diagnosis import diagnose
 
+    with enough_memory("half as much is needed with --dtype bfloat16"):
         parts = parts_of(draft, config, base)
         heard = listen(config, base, prompts[:limit], max_tokens=max_tokens, dtype=dtype)
         diagnosis = diagnose(parts, base_of(base, heard), heard)
@@ -123,8 +125,20 @@ def parts_of(draft: str | Path, config: Kind, base: Verifier) -> Parts:
         tensors={name: read_torch(checkpoint, name, torch.float32) for name in checkpoint},
         tables=shared_tensors(base, TABLES, torch.float32),
         fed=wanted_states(config),
-        dtype=getattr(torch, config.torch_dtype),
+        dtype=_float_type(config, draft),
     )
+
+
+def _float_type(config: Kind, draft: str | Path) -> torch.dtype:
+    import torch
+
+    kind = getattr(torch, config.torch_dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise UsageError(
+            f"{draft}: config.json says {config.torch_dtype!r} for `torch_dtype`, which is no type of numbers",
+            hint="float32, float16 or bfloat16, as the weights are",
+        )
+    return kind
 
 
 def base_of(base: Verifier, heard: Heard) -> Base:
