@@ -158,7 +158,8 @@ def _warn_of_typos() -> None:
 
 
 for command in (
-    detect, inspect, convert, batch, validate, evaluate, doctor, export, stitch, serve, formats, plugins, explain, schema, demo,
+    detect, inspect, convert, batch, validate, evaluate, doctor, export, stitch, serve, formats, plugins, explain,
+    schema, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +12,11 @@ from spec_convert.errors import Exit
 from spec_convert.findings import Level
 
 if TYPE_CHECKING:
-    from spec_convert.doctor.diagnosis import Tried
+    from spec_convert.doctor.diagnosis import Diagnosis, Tried
     from spec_convert.doctor.examination import Examination
     from spec_convert.doctor.scoring import Score
+
+Words = tuple[str, str]  # a label, and what is said
 
 
 @click.command(short_help="Find out why a draft is not accepted.")
@@ -57,77 +60,76 @@ def _tell(examined: Examination) -> None:
     show(f"verifier    {examined.verifier}")
     show(f"measured    two guesses in each of {examined.rows} rows of {examined.answers} answers")
     show("")
-    VERDICTS[diagnosis.verdict](examined)
+    for label, words in VERDICTS[diagnosis.verdict](examined):
+        show(f"{label:11} {words}")
     show("")
-    rows = [
-        ("as it is", *_figures(diagnosis.at_first), ""),
-        ("given states of other tokens", *_figures(diagnosis.blind), ""),
-    ]
+    show_table(("tried", "first", "both", "alpha", "expected tokens gained"), _rows(diagnosis))
+    show("")
+    show("first, both: share of rows whose first guess, or both, are the verifier's token; alpha: overlap of the first")
+
+
+def _rows(diagnosis: Diagnosis) -> Iterator[tuple[str, ...]]:
+    yield "as it is", *_figures(diagnosis.at_first), ""
     beside: tuple[str, ...] = ()
     for one in diagnosis.tried:
         if one.beside != beside:
             beside = one.beside
-            rows.append((f"beside {', '.join(beside)}:", "", "", "", ""))
-        rows.append((one.hypothesis.code, *_figures(one.score), _gained(one)))
-    show_table(("tried", "first", "both", "alpha", "expected tokens gained"), rows)
-    show("")
-    show("first, both: rows whose first guess, or both guesses, are the verifier's token; alpha: overlap of the first")
+            yield f"with {' and '.join(beside)} mended:", "", "", "", ""
+        yield one.hypothesis.code, *_figures(one.score), _gained(one)
+    mended = "mended, " if diagnosis.causes else ""
+    yield f"{mended}given states of other tokens", *_figures(diagnosis.blind), ""
 
 
-def _tell_sound(examined: Examination) -> None:
-    now, blind = examined.diagnosis.at_first, examined.diagnosis.blind
-    show(
-        f"nothing is found to be wrong: the first guess stands in {now.first:.3f} of the rows, the second as well in "
-        f"{now.second:.3f};"
-    )
-    show(
-        f"without the verifier's states {blind.first:.3f}. None of what was tried helps: a tau of {_tau(now):.2f} over two "
-        "guesses is"
-    )
-    show("what this draft gives on these questions.")
+def _sound(examined: Examination) -> Iterator[Words]:
+    now, blind = examined.diagnosis.at_last, examined.diagnosis.blind
+    yield "cause", "none: nothing that was tried helps"
+    yield "it gives", f"{_guesses(now)}: a tau of {_tau(now):.2f} over two guesses"
+    yield "", f"with the states of other tokens {_guesses(blind)}"
 
 
-def _tell_cause(examined: Examination) -> None:
+def _cause(examined: Examination) -> Iterator[Words]:
     diagnosis = examined.diagnosis
     for number, cause in enumerate(diagnosis.causes):
-        show(f"{'cause       ' if not number else 'and         '}{cause.hypothesis.says}")
+        yield "and" if number else "cause", cause.hypothesis.says
         if others := diagnosis.as_good(cause):
-            show(f"            these rows do not tell it from {', '.join(one.hypothesis.code for one in others)}")
+            yield "", f"these rows do not tell it from {', '.join(one.hypothesis.code for one in others)}"
     before, after, gain = diagnosis.at_first, diagnosis.at_last, diagnosis.gain
-    show(
-        f"measured    first guess {before.first:.3f} -> {after.first:.3f}, both {before.second:.3f} -> {after.second:.3f}, "
-        f"tau over two guesses {_tau(before):.2f} -> {_tau(after):.2f}"
-    )
-    show(
-        f"how sure    {gain.tokens:.3f} more accepted tokens a row are expected, with a standard error of {gain.error:.3f}"
-    )
+    yield "before", _unless_refused(before)
+    yield "after", f"{_guesses(after)}: a tau of {_tau(after):.2f} over two guesses"
+    yield "how sure", f"{gain.tokens:.3f} more tokens a row are expected, with a standard error of {gain.error:.3f}"
     if examined.command is not None:
-        show(f"type        {examined.command}")
+        yield "type", examined.command
     for words in dict.fromkeys(cause.hypothesis.fix.words for cause in diagnosis.causes):
         if words:
-            show(f"do          {words}")
+            yield "do", words
 
 
-def _tell_lost(examined: Examination) -> None:
-    now, blind = examined.diagnosis.at_first, examined.diagnosis.blind
-    show(
-        f"cause       not found: the first guess stands in {now.first:.3f} of the rows, and in {blind.first:.3f} when the "
-        "states"
-    )
-    show("            are those of other tokens; nothing that was tried helps")
+def _lost(examined: Examination) -> Iterator[Words]:
+    yield "cause", "not found: nothing that was tried makes the draft guess by the verifier's states"
+    yield "it gives", _unless_refused(examined.diagnosis.at_first)
     wrong = [finding for finding in examined.findings if finding.level is Level.ERROR]
-    if wrong:
-        show(f"likely      {wrong[0].where}: {wrong[0].message} [{wrong[0].rule}]")
-    else:
-        show("likely      the draft was trained for another verifier, or not trained: compare with the model that its")
-        show("            authors name, and give it with --verifier")
+    for finding in wrong:
+        yield "likely", f"{finding.where}: {finding.message} [{finding.rule}]"
+    if not wrong:
+        yield "likely", "it was trained for another verifier, or not trained: give the model that its authors name"
 
 
-VERDICTS = {"sound": _tell_sound, "cause": _tell_cause, "lost": _tell_lost}
+VERDICTS = {"sound": _sound, "cause": _cause, "lost": _lost}
 
 
 def _tau(score: Score) -> float:
     return 1 + score.first + score.second
+
+
+def _guesses(score: Score) -> str:
+    return f"the first guess stands in {score.first:.3f} of the rows, both in {score.second:.3f}"
+
+
+def _unless_refused(score: Score) -> str:
+    if score.refused:
+        return f"it cannot be computed: {score.refused}"
+    broken = f"; in {score.no_numbers} rows it computes no numbers" if score.no_numbers else ""
+    return f"{_guesses(score)}: a tau of {_tau(score):.2f} over two guesses{broken}"
 
 
 def _figures(score: Score) -> tuple[str, str, str]:

@@ -15,15 +15,13 @@ from spec_convert.doctor.of_config import of_config
 from spec_convert.doctor.of_states import of_states
 from spec_convert.doctor.of_weights import of_weights
 from spec_convert.doctor.parts import Parts
-from spec_convert.doctor.scoring import Gain, Score, score
+from spec_convert.doctor.scoring import Gain, Score, has_learned, score
 from spec_convert.narration import progress, say
 
 DTYPE = "dtype"
 Verdict = Literal["sound", "cause", "lost"]
 WIDER = {torch.float16: ("bfloat16", "float32"), torch.bfloat16: ("float32",)}
-MOST_CAUSES = (
-    2  # in float32: with more changes at once, a draft of another verifier can be made to fit this one a little
-)
+MOST_CAUSES = 2  # with more changes at once, a draft of another verifier can be made to fit this one a little
 TELLS_APART = 2.0  # standard errors, of two hypotheses that both help
 
 
@@ -39,8 +37,8 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """``at_first``: the draft as it is. ``at_last``: with all ``causes`` mended. ``blind``: the same when its states are
-    those of other tokens, and tell it nothing. ``tried``: everything that was measured, in order.
+    """``at_first``: the draft as it is. ``at_last``: with all ``causes`` mended. ``blind``: the same, given the states
+    of other tokens, which tell it nothing. ``tried``: everything that was measured, in order.
     """
 
     at_first: Score
@@ -54,7 +52,7 @@ class Diagnosis:
         """ "lost": nothing helps, and the draft guesses no better than without the verifier's states."""
         if self.causes:
             return "cause"
-        return "sound" if Gain.of(self.at_last, self.blind).sure else "lost"
+        return "sound" if has_learned(self.at_last, self.blind) else "lost"
 
     @property
     def gain(self) -> Gain:
@@ -115,18 +113,22 @@ class _Search:
         before, blind = (self.parts, self.reached, list(self.causes)), self.blind()
         while self._open and self.step(hypotheses):
             pass
-        if all(Gain.of(self.reached, guess).sure for guess in (blind, self.blind())):
+        if all(has_learned(self.reached, guess) for guess in (blind, self.blind())):
             return True
         self.parts, self.reached, self.causes = before
         return False
 
     def pair(self, hypotheses: Sequence[Hypothesis]) -> None:
         """Where none helps by itself: the one that brings the draft nearest to the verifier, and another beside it."""
-        before = self.parts, self.reached, list(self.causes)
-        self._take(max(self.tried, key=lambda one: one.gain.tokens))
-        found = len(self.causes)
-        if not self.to_the_end(hypotheses) or len(self.causes) == found:
+        before, found = (self.parts, self.reached, list(self.causes)), len(self.causes)
+        alone = [one for one in self.tried if one.beside == self._codes and one.hypothesis.aspect != DTYPE]
+        self._take(max(alone, key=lambda one: one.gain.tokens))
+        if not self.to_the_end(hypotheses) or len(self.causes) == found + 1:
             self.parts, self.reached, self.causes = before
+
+    @property
+    def _codes(self) -> tuple[str, ...]:
+        return tuple(cause.hypothesis.code for cause in self.causes)
 
     @property
     def _open(self) -> bool:
@@ -140,13 +142,12 @@ class _Search:
     def _measure(self, hypotheses: Sequence[Hypothesis]) -> list[Tried]:
         taken = {cause.hypothesis.aspect for cause in self.causes}
         open_ones = [one for one in hypotheses if one.aspect not in taken]
-        beside = tuple(cause.hypothesis.code for cause in self.causes)
         measured = []
         with progress(len(open_ones), unit="hypothesis") as done:
             for hypothesis in open_ones:
                 after = score(hypothesis.edit(self.parts), self._heard)
                 gain = Gain.of(after, self.reached)
-                measured.append(Tried(hypothesis=hypothesis, beside=beside, score=after, gain=gain))
+                measured.append(Tried(hypothesis=hypothesis, beside=self._codes, score=after, gain=gain))
                 done(1)
         self.tried += measured
         return measured

@@ -22,6 +22,8 @@ from spec_convert.validation.validation import validate
 from spec_convert.verifier import Verifier
 
 if TYPE_CHECKING:
+    import torch
+
     from spec_convert.doctor.diagnosis import Diagnosis
     from spec_convert.doctor.heard import Heard
     from spec_convert.doctor.hypothesis import Base
@@ -53,7 +55,7 @@ class Examination:
         return shlex.join(["spec-convert", "convert", self.source, "OUTPUT", "--verifier", self.verifier, *flags])
 
 
-def examine(
+def examine(  # noqa: PLR0913  (each is a choice of the user's)
     source: str | Path,
     *,
     verifier: str | Path | None = None,
@@ -65,15 +67,19 @@ def examine(
     """Find out why the draft at ``source``, in any layout, is not accepted by its verifier.
 
     ``verifier`` may be left out when the draft names its own. It answers the first turn of each of the ``prompts`` (a
-    file, a dataset or the project's own; the first ``limit``) in ``max_tokens`` at most, computing in ``dtype``. Nothing
-    is mended: a unified directory is examined as it lies. Raises Unreadable, Refused or UsageError.
+    file, a dataset or the project's own; the first ``limit``) in ``max_tokens`` at most, computing in ``dtype``.
+    Nothing is mended: a unified directory is examined as it lies. Raises Unreadable, Refused or UsageError.
     """
     if prompts is None or isinstance(prompts, str | Path):
         prompts = read_prompts(prompts or PROMPTS, limit=limit)
     checked = validate(source, verifier=verifier, level="tensors").checked[0]
     draft, config, base = _opened(source, verifier, checked)
+    from spec_convert.doctor.diagnosis import diagnose
+
     with enough_memory("half as much is needed with --dtype bfloat16"):
-        diagnosis, heard = _examined(draft, config, base, prompts[:limit], max_tokens=max_tokens, dtype=dtype)
+        parts = parts_of(draft, config, base)
+        heard = listen(config, base, prompts[:limit], max_tokens=max_tokens, dtype=dtype)
+        diagnosis = diagnose(parts, base_of(base, heard), heard)
     return Examination(
         source=str(source), draft=draft, format=checked.format or "", verifier=base.name, answers=len(heard.texts),
         rows=heard.rows, diagnosis=diagnosis, findings=checked.findings,
@@ -105,19 +111,6 @@ def _known(config: Any, source: str | Path) -> Kind:
     return config
 
 
-def _examined(
-    draft: str, config: Kind, base: Verifier, prompts: Sequence[Prompt], *, max_tokens: int, dtype: str
-) -> tuple[Diagnosis, Heard]:
-    import torch
-
-    from spec_convert.doctor.diagnosis import diagnose
-
-    parts = parts_of(draft, config, base)
-    heard = listen(config, base, prompts, max_tokens=max_tokens, dtype=dtype)
-    with torch.inference_mode():
-        return diagnose(parts, base_of(base, heard), heard), heard
-
-
 def parts_of(draft: str | Path, config: Kind, base: Verifier) -> Parts:
     """What the unified directory ``draft`` is made of, computing in the type that its config names."""
     import torch
@@ -132,8 +125,20 @@ def parts_of(draft: str | Path, config: Kind, base: Verifier) -> Parts:
         tensors={name: read_torch(checkpoint, name, torch.float32) for name in checkpoint},
         tables=shared_tensors(base, TABLES, torch.float32),
         fed=wanted_states(config),
-        dtype=getattr(torch, config.torch_dtype),
+        dtype=_float_type(config, draft),
     )
+
+
+def _float_type(config: Kind, draft: str | Path) -> torch.dtype:
+    import torch
+
+    kind = getattr(torch, config.torch_dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise UsageError(
+            f"{draft}: config.json says {config.torch_dtype!r} for `torch_dtype`, which is no type of numbers",
+            hint="float32, float16 or bfloat16, as the weights are",
+        )
+    return kind
 
 
 def base_of(base: Verifier, heard: Heard) -> Base:

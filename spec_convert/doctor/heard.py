@@ -1,4 +1,4 @@
-"""What the verifier says to a few questions, with the states that any hypothesis wants, from one pass over each text."""
+"""What the verifier says to a few questions, with the states that hypotheses want: one pass over each text."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def hear(
     Raises UsageError when they are too short to tell anything.
     """
     with progress(len(prompts), unit="prompt") as done:
-        texts = []
+        texts: list[Text] = []
         for prompt in prompts:
             texts += _answer(verifier, wanted, chat, prompt, max_tokens)
             done(1)

@@ -54,9 +54,10 @@ def _of_layernorms(config: EagleConfig) -> Iterator[Hypothesis]:
         edit=partial(_without_layernorms, position=position), fix=Fix(flags=("--no-layernorms",)),
     )  # fmt: skip
     other = OTHER_PLACE[position]
+    belongs, stands = (place.replace("_", " the ") for place in (other, position))
     yield Hypothesis(
         code="layernorm-moved", aspect="layernorms",
-        says=f"the norm of the verifier's state belongs {other.replace('_', ' the ')}, not {position.replace('_', ' the ')}",
+        says=f"the norm of the verifier's state belongs {belongs}, and stands {stands}",
         edit=partial(_moved, position=position, other=other),
         fix=Fix(words=f"set `layernorm_position` to {other}, and call `{PLACES[position]}` `{PLACES[other]}`"),
     )  # fmt: skip

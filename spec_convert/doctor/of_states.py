@@ -25,7 +25,7 @@ def other_ids(config: Kind, layers: int) -> dict[str, Ids]:
     fitting = {
         code: found
         for code, found in ways.items()
-        if found != ids and 0 <= found[0] and found[-1] <= layers and all(a < b for a, b in pairwise(found))
+        if found != ids and found[0] >= 0 and found[-1] <= layers and all(a < b for a, b in pairwise(found))
     }
     first_to_say = {found: code for code, found in reversed(fitting.items())}
     return {code: found for code, found in fitting.items() if first_to_say[found] == code}
@@ -58,7 +58,7 @@ def _of_layer_ids(config: Eagle3Config, base: Base) -> Iterator[Hypothesis]:
             code="aux-states-reversed", aspect="order of states",
             says="`fc.weight` wants the states from the highest layer to the lowest, and is given them the other way",
             edit=lambda parts: replace(parts, fed=parts.fed[::-1]),
-            fix=Fix(words="put the columns of `fc.weight` in the order of the layers, in which servers give the states"),
+            fix=Fix(words="put the columns of `fc.weight` in the order of the layers: servers sort the ids"),
         )  # fmt: skip
 
 
@@ -69,7 +69,8 @@ def _of_the_last_state(base: Base) -> Iterator[Hypothesis]:
         fix=Fix(words="servers give a draft of this type the states after that norm: train it on those"),
     )  # fmt: skip
     yield Hypothesis(
-        code="head-after-norm", aspect="final norm", says="its own state wants the verifier's final norm before the head",
+        code="head-after-norm", aspect="final norm",
+        says="its own state wants the verifier's final norm before the head",
         edit=lambda parts: replace(parts, head_norm=base.norm),
         fix=Fix(words="servers give this state to the head as it is: train it for that"),
     )  # fmt: skip

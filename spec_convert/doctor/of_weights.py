@@ -17,7 +17,7 @@ AGAIN = "export the draft again from its trainer, or take another checkpoint"
 
 def of_weights(parts: Parts, base: Base) -> Iterator[Hypothesis]:
     if isinstance(parts.config, Eagle3Config):
-        yield from _of_vocabulary(parts)
+        yield from _of_vocabulary(parts, parts.config)
         yield from _of_norm(parts, base)
         yield from _of_head(parts)
     if "embed_tokens.weight" in parts.tensors:
@@ -29,7 +29,7 @@ def of_weights(parts: Parts, base: Base) -> Iterator[Hypothesis]:
         )  # fmt: skip
 
 
-def _of_vocabulary(parts: Parts) -> Iterator[Hypothesis]:
+def _of_vocabulary(parts: Parts, config: Eagle3Config) -> Iterator[Hypothesis]:
     d2t, t2d = parts.tensors.get("d2t"), parts.tensors.get("t2d")
     if d2t is not None and d2t.is_floating_point():  # rounded, whatever it meant
         d2t = None
@@ -51,7 +51,7 @@ def _of_vocabulary(parts: Parts) -> Iterator[Hypothesis]:
     ]  # fmt: skip
     known: list[Mapping[str, Tensor]] = [parts.tensors]
     for code, says, ids, fix in readings:
-        made = None if ids is None else _vocabulary(ids, parts)
+        made = None if ids is None else _vocabulary(ids, config)
         if made is None or any(_holds(one, made) for one in known):
             continue
         known.append(made)
@@ -62,10 +62,10 @@ def _holds(tensors: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> bool:
     return all(name in tensors and torch.equal(tensors[name], tensor) for name, tensor in made.items())
 
 
-def _vocabulary(ids: Tensor, parts: Parts) -> dict[str, Tensor] | None:
-    """`d2t` and `t2d` for draft tokens with these ids of the verifier; None when they are not so many, or none of it."""
-    size, own = parts.config.transformer_layer_config.vocab_size, parts.config.draft_vocab_size
-    if len(ids) != own or int(ids.min()) < 0 or int(ids.max()) >= size or len(ids.unique()) != own:
+def _vocabulary(ids: Tensor, config: Eagle3Config) -> dict[str, Tensor] | None:
+    """`d2t` and `t2d` for draft tokens with these ids of the verifier; None when they cannot be that."""
+    size, own = config.transformer_layer_config.vocab_size, config.draft_vocab_size
+    if len(ids) != own or int(ids.min()) < 0 or int(ids.max()) >= size or len(set(ids.tolist())) != own:
         return None
     marks = torch.zeros(size, dtype=torch.bool).index_fill(0, ids, True)
     return {"d2t": ids - torch.arange(own), "t2d": marks}

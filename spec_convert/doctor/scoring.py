@@ -18,6 +18,7 @@ from spec_convert.models.layers import causal
 
 SURE = 3.0  # standard errors: of some twenty hypotheses none passes by chance
 MATTERS = 0.01  # tokens a row; what a draft gains less from is no mistake, but how it happened to be trained
+LEARNED = 0.1  # tokens a row: what a draft that was trained for this verifier makes of its states, at the very least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,12 @@ class Gain:
     @property
     def sure(self) -> bool:
         return self.greedy and self.tokens > MATTERS and self.tokens > SURE * self.error
+
+
+def has_learned(score: Score, blind: Score) -> bool:
+    """Whether the draft guesses better with the verifier's states than with those of other tokens."""
+    gain = Gain.of(score, blind)
+    return gain.sure and gain.tokens > LEARNED
 
 
 def _mean(rows: Tensor) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spec_convert import convert
-from spec_convert.doctor.examination import Examination
+from spec_convert.cli import run
+from spec_convert.doctor.examination import Examination, examine
+from spec_convert.errors import UsageError
 
 from . import toy
 from .conftest import Break
@@ -73,14 +75,6 @@ def norm_of_another(_: Config, tensors: Tensors) -> None:
     tensors["norm.weight"] = torch.rand(toy.HIDDEN, generator=NOISE) * 4
 
 
-def normed_state_fed_back(config: Config, tensors: Tensors) -> None:
-    """As before, some of the head is in the norm: the state behind it is then far from the one that is to be fed."""
-    some = torch.rand(toy.HIDDEN, generator=NOISE) * 5 + 0.1
-    tensors["norm.weight"] *= some
-    tensors["lm_head.weight"] /= some
-    config["norm_output"] = True
-
-
 def unwanted_layernorms(config: Config, tensors: Tensors) -> None:
     config.update(layernorms=True, layernorm_position="before_fusion")
     for name in ("embed_layernorm", "hidden_layernorm", "lm_head_layernorm"):
@@ -125,7 +119,6 @@ EAGLE3 = {
     "boundary ids taken for output ids": Broken(layer_ids(1), "aux-ids-one-down", ("--aux-layer-ids", "2,4,5")),
     "states in the other order": Broken(states_reversed, "aux-states-reversed", None),
     "norm placement": Broken(says(norm_before_residual=False), "norm-before-residual", ("--norm-before-residual",)),
-    "normed state fed back": Broken(normed_state_fed_back, "norm-output", None),
     "rotary base": Broken(layer_says(rope_theta=1e6), "rope-theta-10000", ("--rope-theta", "10000")),
     "rotary scaling": Broken(
         layer_says(rope_scaling={"rope_type": "linear", "factor": 8.0}), "rope-not-scaled", None
@@ -147,6 +140,8 @@ EAGLE1 = {
     "a bias that it never had": Broken(unwanted_bias, "no-fusion-bias", ("--no-fusion-bias",)),
 }
 
+WAYS = {"eagle3": EAGLE3, "eagle1": {name: one._replace(damage=as_eagle1(one.damage)) for name, one in EAGLE1.items()}}
+
 
 def codes(examination: Examination) -> list[str]:
     return [cause.hypothesis.code for cause in examination.diagnosis.causes]
@@ -156,34 +151,51 @@ def codes(examination: Examination) -> list[str]:
     ("kind", "name"), [("eagle3", name) for name in EAGLE3] + [("eagle1", name) for name in EAGLE1]
 )
 def test_the_cause_is_named(
-    kind: str,
-    name: str,
-    request: pytest.FixtureRequest,
-    broken: Callable[..., Path],
+    kind: str, name: str, request: pytest.FixtureRequest, broken: Callable[..., Path],
     examined: Callable[..., Examination],
-    verifier: Path,
-) -> None:
-    damage, code, flags = EAGLE3[name] if kind == "eagle3" else EAGLE1[name]
-    draft = broken(request.getfixturevalue(kind), damage if kind == "eagle3" else as_eagle1(damage))
+) -> None:  # fmt: skip
+    damage, code, flags = WAYS[kind][name]
+    draft = broken(request.getfixturevalue(kind), damage)
     examination = examined(draft)
     assert codes(examination) == [code]
-    command = ("spec-convert", "convert", str(draft), "OUTPUT", "--verifier", str(verifier))
+    command = ("spec-convert", "convert", str(draft), "OUTPUT", "--verifier", examination.verifier)
     assert examination.command == (None if flags is None else " ".join((*command, *flags)))
     assert flags is not None or examination.diagnosis.causes[0].hypothesis.fix.words
 
 
 @pytest.mark.parametrize("name", [name for name, one in EAGLE3.items() if one.flags is not None])
 def test_what_is_to_be_typed_makes_the_draft_sound(
-    name: str, eagle3: Path, broken: Callable[..., Path], examined: Callable[..., Examination], verifier: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    damage, _, flags = EAGLE3[name]
-    given = {"--aux-layer-ids": {"aux_layer_ids": (2, 4, 5)}, "--rope-theta": {"rope_theta": 10000.0}}
-    given["--norm-before-residual"] = {"norm_before_residual": True}
-    convert(broken(eagle3, damage), tmp_path / "mended", verifier=verifier, **given.get((flags or ("",))[0], {}))
-    before, after = load_file(eagle3 / "model.safetensors"), load_file(tmp_path / "mended" / "model.safetensors")
+    name: str, eagle3: Path, broken: Callable[..., Path], examined: Callable[..., Examination], tmp_path: Path
+) -> None:
+    examination = examined(broken(eagle3, EAGLE3[name].damage))
+    mended = tmp_path / "mended"
+    assert examination.command is not None
+    assert run(["-q", *examination.command.replace("OUTPUT", str(mended)).split()[1:]]) == 0
+    before, after = load_file(eagle3 / "model.safetensors"), load_file(mended / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert examined(tmp_path / "mended").diagnosis.verdict == "sound"
+    assert examined(mended).diagnosis.verdict == "sound"
+
+
+def test_the_words_name_the_cause_and_what_to_type(
+    eagle3: Path, broken: Callable[..., Path], verifier: Path, questions: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draft = broken(eagle3, EAGLE3["rotary base"].damage)
+    flags = ["--verifier", str(verifier), "--prompts", str(questions), "--max-tokens", "40"]
+    assert run(["-q", "doctor", str(draft), *flags]) == 1
+    said = capfd.readouterr().out
+    assert "cause       its rotary base is 10000, the verifier's, not 1e+06" in said
+    assert f"type        spec-convert convert {draft} OUTPUT --verifier {verifier} --rope-theta 10000" in said
+    assert run(["-q", "doctor", str(draft), *flags, "--json"]) == 1
+    found = json.loads(capfd.readouterr().out)
+    assert [cause["code"] for cause in found["causes"]] == ["rope-theta-10000"]
+    assert found["mended"]["first"] > found["as_it_is"]["first"]
+    assert run(["-q", "doctor", str(eagle3), *flags]) == 0
+    assert "cause       none" in capfd.readouterr().out
+
+
+def test_too_few_rows_tell_nothing(eagle3: Path, verifier: Path, questions: Path) -> None:
+    with pytest.raises(UsageError, match="fewer than 50 tell nothing from noise"):
+        examine(eagle3, verifier=verifier, prompts=questions, limit=1, max_tokens=40)
 
 
 def test_an_overflow_is_told_by_computing_in_a_wider_type(

@@ -117,7 +117,7 @@ def train(kind: str, verifier: Path, states: Path, folder: Path, **more: Any) ->
 
 
 def learn_before_norm(draft: Path, verifier: Path, *, steps: int = 250) -> dict[str, Tensor]:
-    """The tensors of an EAGLE-1 draft that learns the verifier's state before the final norm from that of the row before.
+    """The tensors of an EAGLE-1 draft that learns the verifier's states before its final norm, one from another.
 
     From such a state the head guesses only behind that norm. The draft at ``draft`` is what it begins with.
     """
