@@ -41,12 +41,12 @@ def byte_tokenizer(special: Sequence[str] = SPECIAL, *, end: str = "<|im_end|>",
     return fast
 
 
-def write_verifier(folder: Path) -> Path:
+def write_verifier(folder: Path, *, layers: int = LAYERS) -> Path:
     """Head size 32, which vLLM has CPU kernels for. The final norm's weights are far from one, so that it is seen."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        hidden_size=HIDDEN, intermediate_size=160, num_hidden_layers=LAYERS, num_attention_heads=2,
+        hidden_size=HIDDEN, intermediate_size=160, num_hidden_layers=layers, num_attention_heads=2,
         num_key_value_heads=1, head_dim=32, vocab_size=VOCABULARY, max_position_embeddings=1024,
         initializer_range=0.2, tie_word_embeddings=False, bos_token_id=None, eos_token_id=257,
     )  # fmt: skip
