@@ -22,7 +22,7 @@ def own_model() -> Iterator[tuple[str, ...]]:
         "train", "--draft", "eagle3", "--verifier", BASE, "--data-path", "states",
         "--d2t-path", "vocabulary/d2t.npy", "--t2d-path", "vocabulary/t2d.npy", "--save-path", "training",
     )  # fmt: skip
-    yield ("evaluate", "training/epoch_0010", "--prompts", "mt_bench.jsonl", "--engine", "vllm")
+    yield ("evaluate", "training/epoch_0010", "--prompts", "prompts.jsonl", "--engine", "vllm")
     yield ("serve", "training/epoch_0010")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -43,6 +44,27 @@ def stop_at(process: subprocess.Popen[str], mark: str, at_work: Callable[[], boo
     return "".join(said)
 
 
+def test_a_training_that_is_interrupted_goes_on_to_the_same_draft(
+    finished: Path,
+    undisturbed: tuple[Path, Told],
+    begin: Callable[[Path], subprocess.Popen[str]],
+    tell: Callable[[Path], Told],
+) -> None:
+    shutil.rmtree(finished / "training")
+    process = begin(finished)
+    said = stop_at(process, "step 10 of ", lambda: True, signal.SIGINT)
+    assert process.returncode == 130
+    assert state_of(finished, "train") == "interrupted"
+    assert said.count("$ spec-convert") == said.count("Done before"), "all that came before, and the training itself"
+    assert "Stopped. To go on: `spec-convert demo --folder demo`" in said
+    told = tell(finished)
+    assert "Going on from " in told.err
+    assert told.code == 0, told.err
+    same = "training/best/model.safetensors"
+    assert (finished / same).read_bytes() == (undisturbed[0] / same).read_bytes()
+
+
+@pytest.mark.long
 def test_interrupted_in_every_chapter_it_ends_with_the_same_draft(
     fresh: Path,
     undisturbed: tuple[Path, Told],

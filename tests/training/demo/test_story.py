@@ -96,12 +96,12 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path, tell: Tell) -> No
 
 
 def test_what_is_removed_is_made_again_with_all_that_follows_from_it(finished: Path, tell: Tell) -> None:
-    shutil.rmtree(finished / "vocabulary")
+    shutil.rmtree(finished / "training")
     first = stages_of(finished)
     told = tell(finished)
     assert told.code == 0, told.err
     redone = [name for name, stage in stages_of(finished).items() if stage["started"] != first[name]["started"]]
-    assert redone == ["vocab", "train", "export", "detect", "convert", "validate", "evaluate", "report"]
+    assert redone == ["train", "export", "detect", "convert", "validate", "evaluate", "report"]
 
 
 def test_a_command_that_fails_ends_it_with_what_to_do(finished: Path, tell: Tell) -> None:
