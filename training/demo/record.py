@@ -19,6 +19,7 @@ from spec_convert.training.layout import RunLayout
 from spec_convert.training.store.manifest import replace_text
 
 SCHEMA_VERSION, KIND = 1, "demo"
+BY_A_SIGNAL = 128  # exit codes above it
 
 
 @dataclass
@@ -49,13 +50,11 @@ class Record:
         }  # fmt: skip
         self.write()
         started = time.monotonic()
-        try:
-            yield entry
-        finally:
-            ended = {None: "interrupted", Exit.CLEAN: "done", Exit.INTERRUPTED: "interrupted"}
-            entry["state"] = ended.get(entry["exit_code"], "failed")
-            entry["seconds"] = round(time.monotonic() - started, 3)
-            self.write()
+        yield entry
+        code = entry["exit_code"]
+        entry["state"] = "done" if code == Exit.CLEAN else "interrupted" if code > BY_A_SIGNAL else "failed"
+        entry["seconds"] = round(time.monotonic() - started, 3)
+        self.write()
 
     def write(self) -> None:
         facts = {
@@ -66,8 +65,14 @@ class Record:
 
     def _inputs(self, stage: Stage) -> str:
         """The same wherever the folder lies, and not once this or an earlier command is another one."""
-        words = [word.replace(str(self.run.path), "", 1) for word in stage.command]
+        words = [self._in_folder(word) for word in stage.command]
         return sha256(json.dumps([self._before, words]).encode()).hexdigest()
+
+    def _in_folder(self, word: str) -> str:
+        """A path in the folder, also one behind `json=`, as it is called from there."""
+        before, equals, path = word.rpartition("=")
+        inside = Path(path).is_relative_to(self.run.path)
+        return f"{before}{equals}{Path(path).relative_to(self.run.path)}" if inside else word
 
 
 def open_record(run: RunLayout, settings: dict[str, Any], *, ours: Path) -> Record:

@@ -41,7 +41,7 @@ def require_packages(names: tuple[str, ...], why: str) -> None:
     from importlib.util import find_spec
 
     if absent := [name for name in names if find_spec(name) is None]:
-        raise UsageError(f"to {why} needs {', '.join(absent)}: not installed", hint=INSTALL)
+        raise UsageError(f"{', '.join(absent)} not installed: needed to {why}", hint=INSTALL)
 
 
 def _dequantise(gguf: Path, folder: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_draft(
     said = stop_at(process, "step 10 of ", lambda: True, signal.SIGINT)
     assert process.returncode == 130
     assert state_of(finished, "train") == "interrupted"
-    assert said.count("$ spec-convert") == said.count("Done before"), "all that came before, and the training itself"
+    assert said.count("Done before") == 8  # the verifier, and seven commands
     assert "Stopped. To go on: `spec-convert demo --folder demo`" in said
     told = tell(finished)
     assert "Going on from " in told.err
