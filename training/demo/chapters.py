@@ -209,8 +209,7 @@ def _published(places: Places) -> Iterator[Chapter]:
         title="Does it help?",
         words="On the questions kept aside: how often the verifier accepts the first, second and third\n"
         "guess, and whether the text is the one that it writes alone. tau is what is gained where a\n"
-        "pass over four tokens costs as much as one over one, as on a GPU. On two cores it costs more,\n"
-        "and a model as small as this one gains no time.",
+        "pass over four tokens costs as much as one over one, as on a GPU; here it costs more.",
         stages=(
             _stage(
                 "evaluate", "evaluate", places.converted, "--prompts", places.held_out.questions,
