@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from spec_convert.training.demo.chapters import EPOCHS
+
 
 @click.command(short_help="The whole story on a small real model, offline.")
 @click.option(
@@ -13,7 +15,7 @@ import click
     help="Where the demo keeps its models and results.",
 )  # fmt: skip
 @click.option(
-    "--epochs", metavar="N", type=click.IntRange(min=1), default=8, show_default=True,
+    "--epochs", metavar="N", type=click.IntRange(min=1), default=EPOCHS, show_default=True,
     help="How often the draft reads its data: eight times take about two minutes.",
 )  # fmt: skip
 @click.pass_context
