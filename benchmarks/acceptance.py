@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--verifier", type=Path, help="SmolLM2-135M-Instruct, as a folder")
     parser.add_argument("--draft", choices=SETTINGS, action="append", help="default: all of them")
     args = parser.parse_args()
-    from spec_convert.demo.smollm2 import smollm2_folder
+    from spec_convert.training.demo.smollm2 import smollm2_folder
 
     folder: Path = args.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ def row(case: str, measured: dict[str, Any]) -> str:
 
 def make_input(folder: Path, verifier: Path | None, samples: int) -> tuple[Path, Path]:
     """The prepared conversations, and the verifier."""
-    from spec_convert.demo.smollm2 import smollm2_folder
+    from spec_convert.training.demo.smollm2 import smollm2_folder
 
     verifier = verifier or smollm2_folder(folder / "verifier")
     command = [str(Path(sys.executable).with_name("spec-convert")), "--quiet", "prepare"]

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loguru import Logger
+    from tqdm import tqdm
 
 LONG = 200_000_000  # bytes: what takes less than about a second to copy needs no bar
 EVERY = 30.0  # seconds from one line about long work to the next
@@ -44,13 +45,20 @@ def progress(total: int, *, unit: str = "B", aloud: bool = False) -> Iterator[Ca
     if not (_Listener.wanted and long and (aloud or sys.stderr.isatty())):
         yield lambda _: None
         return
-    if not sys.stderr.isatty():
-        yield _in_lines(total, unit)
+    with bar(total, unit=unit, leave=False) as drawn:
+        yield _in_lines(total, unit) if drawn is None else drawn.update
+
+
+@contextmanager
+def bar(total: int, *, unit: str, done: int = 0, leave: bool = True) -> Iterator[tqdm[Any] | None]:
+    """A bar of which ``done`` is done already; None when nobody looks at it on a terminal."""
+    if not (_Listener.wanted and sys.stderr.isatty()):
+        yield None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, unit=unit, unit_scale=total >= 10_000, leave=False) as bar:
-        yield bar.update
+    with tqdm(total=total, initial=done, unit=unit, unit_scale=total >= 10_000, leave=leave) as drawn:
+        yield drawn
 
 
 def _in_lines(total: int, unit: str) -> Callable[[int], object]:
@@ -84,5 +92,8 @@ def _logger() -> Logger:
 
 
 def _stderr(line: str) -> None:
-    """Whatever stderr is by then: programs that embed the commands redirect it."""
-    sys.stderr.write(line)
+    """Whatever stderr is by then: programs that embed the commands redirect it. Bars stay below what is said."""
+    if (bars := sys.modules.get("tqdm")) is not None:
+        bars.tqdm.write(line, file=sys.stderr, end="")
+    else:
+        sys.stderr.write(line)

@@ -6,6 +6,7 @@ import click
 
 from spec_convert.hookspecs import hookimpl
 from spec_convert.training.cli.collect import collect
+from spec_convert.training.cli.demo import demo
 from spec_convert.training.cli.generate import generate
 from spec_convert.training.cli.pipeline import pipeline
 from spec_convert.training.cli.prepare import prepare
@@ -17,5 +18,5 @@ from spec_convert.training.cli.vocab import vocab
 
 @hookimpl
 def spec_convert_commands(cli: click.Group) -> None:
-    for command in (prepare, regenerate, generate, collect, vocab, train, pipeline, report):
+    for command in (prepare, regenerate, generate, collect, vocab, train, pipeline, report, demo):
         cli.add_command(command)

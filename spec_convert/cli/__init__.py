@@ -13,7 +13,6 @@ import click
 from spec_convert.checkout import require_installed
 from spec_convert.cli.batch import batch
 from spec_convert.cli.convert import convert
-from spec_convert.cli.demo import demo
 from spec_convert.cli.detect import detect
 from spec_convert.cli.doctor import doctor
 from spec_convert.cli.evaluate import evaluate
@@ -159,7 +158,7 @@ def _warn_of_typos() -> None:
 
 for command in (
     detect, inspect, convert, batch, validate, evaluate, doctor, export, stitch, serve, formats, plugins, explain,
-    schema, demo,
+    schema,
 ):  # fmt: skip
     cli.add_command(command)
 

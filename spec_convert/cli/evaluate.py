@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.decorators import FC
 
-from spec_convert.cli.output import json_option, show, show_error, show_json, show_table
+from spec_convert.cli.output import as_json_text, json_option, show, show_error, show_json, show_table
 from spec_convert.errors import Exit, SpecConvertError, UsageError
 
 if TYPE_CHECKING:
@@ -72,10 +72,14 @@ def llm_arguments(example: str) -> Callable[[FC], FC]:
 @click.option(
     "--report", metavar="HTML", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with plots."
 )
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Also write the JSON to it."
+)
 @json_option
 def evaluate(
-    draft: str, llm_args: tuple[tuple[str, Any], ...], report: Path | None, as_json: bool, **flags: Any
-) -> Exit:
+    draft: str, llm_args: tuple[tuple[str, Any], ...], report: Path | None, output: Path | None, as_json: bool,
+    **flags: Any,
+) -> Exit:  # fmt: skip
     """Let DRAFT, in any layout, help its verifier to answer prompts, and measure.
 
     Says for each position how often drafted tokens are accepted, the mean acceptance length, the speed with and
@@ -88,16 +92,21 @@ def evaluate(
     `--llm-arg max_num_seqs=1` it, too, answers one at a time.
     """
     from spec_convert.evaluation.evaluation import evaluate as run
+    from spec_convert.evaluation.page import page
 
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {report.parent} for the report", hint="make it, or give another --report")
+    for option, file in (("--report", report), ("--output", output)):
+        if file is not None and not file.absolute().parent.is_dir():
+            hint = f"make it, or give another {option}"
+            raise UsageError(f"there is no folder {file.parent} for {option}", hint=hint)
     measured = run(draft, llm_args=dict(llm_args), **flags)
     if as_json:
         show_json(measured.to_json())
     else:
         _tell(measured)
+    if output is not None:
+        _write("--output", output, as_json_text(measured.to_json()) + "\n")
     if report is not None:
-        _write(report, measured)
+        _write("--report", report, page(measured))
         if not as_json:
             show(f"report      {report}")
     if measured.lossless is False:
@@ -111,13 +120,11 @@ def evaluate(
     return Exit.CLEAN
 
 
-def _write(report: Path, measured: Measured) -> None:
-    from spec_convert.evaluation.page import page
-
+def _write(option: str, file: Path, text: str) -> None:
     try:
-        report.write_text(page(measured), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as reason:
-        raise UsageError(f"cannot write {report}: {reason.strerror}", hint="give another --report") from reason
+        raise UsageError(f"cannot write {file}: {reason.strerror}", hint=f"give another {option}") from reason
 
 
 def _tell(measured: Measured) -> None:

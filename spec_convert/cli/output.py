@@ -34,7 +34,11 @@ def show(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    show(json.dumps(finite(value), indent=2, allow_nan=False))
+    show(as_json_text(value))
+
+
+def as_json_text(value: Any) -> str:
+    return json.dumps(finite(value), indent=2, allow_nan=False)
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -58,10 +58,10 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measured], None]:
 
 
 def test_a_native_draft_is_converted_and_measured(cli: Any, draft: Any, prompts: Path, tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
+    page, kept = tmp_path / "report.html", tmp_path / "evaluation.json"
     ran = cli(
         "evaluate", draft.folder, "--verifier", draft.verifier, "--prompts", prompts, "--limit", 2, "--max-tokens", 12,
-        "--speculative-tokens", 2, "--report", page, "--json",
+        "--speculative-tokens", 2, "--report", page, "--output", kept, "--json",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert set(CONTRACT) < set(ran.json)
@@ -71,6 +71,7 @@ def test_a_native_draft_is_converted_and_measured(cli: Any, draft: Any, prompts:
     assert ran.json["drafts"] > 0
     assert ran.json["tokens"]["with_draft"] == ran.json["tokens"]["verifier_alone"] > 0
     assert page.read_text().startswith("<!DOCTYPE html>")
+    assert kept.read_text() == ran.out
 
 
 def test_the_python_function_takes_prompts_as_values(draft: Any) -> None:
@@ -191,7 +192,8 @@ def test_a_verifier_that_is_not_there_or_does_not_fit_is_refused(
 def test_wrong_flags_are_refused_before_anything_is_loaded(cli: Any, draft: Any, prompts: Path, tmp_path: Path) -> None:
     common = ("evaluate", draft.folder, "--verifier", draft.verifier, "--prompts")
     assert "is no file here" in refusal(cli(*common, tmp_path / "absent.jsonl"))
-    assert "there is no folder" in refusal(cli(*common, prompts, "--report", tmp_path / "absent" / "page.html"))
+    for option in ("--report", "--output"):
+        assert "there is no folder" in refusal(cli(*common, prompts, option, tmp_path / "absent" / "file"))
     assert "add --engine vllm" in refusal(cli(*common, prompts, "--llm-arg", "max_model_len=8"))
     assert "not of the form KEY=VALUE" in cli(*common, prompts, "--llm-arg", "max_model_len").err
     assert not (tmp_path / "cache").exists()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import spec_convert.writer
-from spec_convert.narration import EVERY, LONG, listen, progress
+from spec_convert.narration import EVERY, LONG, bar, listen, progress, say
 
 COMMAND = [sys.executable, "-m", "spec_convert"]
 
@@ -131,6 +131,21 @@ def test_no_bar_in_a_pipe_for_short_work_or_when_quiet(monkeypatch: pytest.Monke
     assert shown_by(2 * LONG, io.StringIO(), monkeypatch) == ""
     assert shown_by(LONG, Terminal(), monkeypatch) == ""
     assert shown_by(2 * LONG, Terminal(), monkeypatch, wanted=False) == ""
+
+
+def test_what_is_said_meanwhile_stands_on_lines_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = Terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("NO_COLOR", "1")  # the logger is made once for all tests
+    listen()
+    with bar(3, unit="step", done=1) as drawn:
+        assert drawn is not None
+        say("half of it")
+        drawn.update(2)
+    listen(wanted=False)
+    drawn_so_far, _, after = stderr.getvalue().partition("\rINFO    half of it\n")
+    assert "1/3 [" in drawn_so_far
+    assert "3/3 [" in after.rpartition("\r")[2]
 
 
 def test_where_nobody_looks_work_that_is_told_aloud_says_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

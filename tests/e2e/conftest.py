@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from spec_convert.demo.smollm2 import smollm2_folder
 from spec_convert.errors import UsageError
+from spec_convert.training.demo.smollm2 import smollm2_folder
 
 Convert = Callable[..., Path]
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[3] / "shared"

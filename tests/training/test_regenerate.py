@@ -20,7 +20,7 @@ from spec_convert.cli import run as command_line
 from spec_convert.errors import UsageError
 from spec_convert.evaluation.prompt import Prompt
 from spec_convert.evaluation.prompts import read_prompts
-from spec_convert.training.regeneration import server_engine
+from spec_convert.training.regeneration import regenerating, server_engine
 from spec_convert.training.regeneration.conversing import Asked, Sampling
 from spec_convert.training.servers.endpoints import Endpoints
 
@@ -373,6 +373,20 @@ def test_only_the_first_conversations_are_asked(server: ChatServer, run: Any, tm
     write_chats(tmp_path, [chat("0"), {"image": 1}, chat("2"), chat("3")])
     assert run("--max-samples", "2")["conversations"] == 2
     assert sorted(server.questions) == ["0", "2"]
+
+
+def test_the_pace_of_batches_is_told_once_each_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(regenerating, "say", said.append)
+    clock = iter([0.0, 60.0, 60.1, 120.0, 120.1, 180.0])  # the start, two conversations after each minute, one more
+    monkeypatch.setattr(regenerating.time, "monotonic", lambda: next(clock))
+    pace = regenerating._Pace(8)
+    for _ in range(5):
+        pace.advance(30)
+    assert said == [
+        "2 of 8 conversations, 1 tokens/s, about 3 minutes to go",
+        "4 of 8 conversations, 1 tokens/s, about 2 minutes to go",
+    ]
 
 
 def test_the_text_report_says_what_became_of_it(server: ChatServer, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ class _Pace:
     def __init__(self, total: int) -> None:
         self._total, self._done = total, 0
         self.tokens = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._told = self._came = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -170,12 +170,15 @@ class _Pace:
 
     def advance(self, tokens: int) -> None:
         """Of one more conversation. What is said leaves it out: it may be the first of a whole batch."""
-        if self._done and (now := time.monotonic()) - self._told >= EVERY:
-            self._told = now
-            left = (self._total - self._done) * self.seconds / self._done / 60
-            speed = f"{self.tokens / self.seconds:,.0f} tokens/s, about {left:,.0f} minutes to go"
-            say(f"{self._done:,} of {self._total:,} conversations, {speed}")
-        self._done, self.tokens = self._done + 1, self.tokens + tokens
+        now = time.monotonic()
+        if self._done and now - self._told >= EVERY:
+            each = (self._came - self._started) / self._done
+            if now - self._came > each / 2:  # or it belongs to the batch of the one before, which is not counted yet
+                self._told = now
+                speed = f"{self.tokens / each / self._done:,.0f} tokens/s"
+                left = (self._total - self._done) * each / 60
+                say(f"{self._done:,} of {self._total:,} conversations, {speed}, about {left:,.0f} minutes to go")
+        self._done, self.tokens, self._came = self._done + 1, self.tokens + tokens, now
 
 
 def _write(questions: Questions, journal: Journal, output: Path, model: str, run: _Run) -> Regenerated:

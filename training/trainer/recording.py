@@ -1,4 +1,4 @@
-"""What is kept of a training's numbers: lines on disk, trackers, and now and then a line for who looks on."""
+"""What is kept of a training's numbers: lines on disk, trackers, and a bar or now and then a line for who looks on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spec_convert.narration import EVERY, say
+from spec_convert.narration import EVERY, bar, say
 from spec_convert.training.trainer.folder import RunFolder
 from spec_convert.training.trainer.journal import Journal
 from spec_convert.training.trainer.metrics import Metrics
 from spec_convert.training.trainer.processes import Processes
 from spec_convert.training.trainer.progress import Progress
 from spec_convert.training.trainer.trackers import Log, Tracked, tracking
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+SOON = 5.0  # seconds to the first line for who looks on; those after it come ever more slowly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class Recorder:
     total: int  # steps
     journal: Journal | None = None
     log: Log | None = None
+    bar: tqdm[Any] | None = None  # on a terminal, in place of lines
 
     def __post_init__(self) -> None:
         self._began, self._first_step, self._told = time.monotonic(), self.progress.step, -math.inf
@@ -52,18 +58,24 @@ class Recorder:
         return line
 
     def tell(self, line: Mapping[str, Any]) -> None:
-        """Say how it goes, unless that was said a moment ago."""
+        """Say how it goes: beside the bar, or else in a line, unless there was one a moment ago."""
         now = time.monotonic()
-        if not self.journal or now - self._told < EVERY:
-            return
-        self._told = now
-        pace = (now - self._began) / max(1, line["step"] - self._first_step)
-        words = [
-            f"step {line['step']:,} of {self.total:,}",
-            in_words(line),
-            f"{line['tokens_per_second']:,.0f} tokens/s",
-        ]
-        say(f"{', '.join(words)}, about {pace * (self.total - line['step']) / 60:,.0f} minutes to go")
+        if self.bar is not None:
+            self.bar.set_postfix_str(in_words(line), refresh=False)
+        elif self.journal and now - self._told >= min(EVERY, max(SOON, (now - self._began) / 10)):
+            self._told = now
+            pace = (now - self._began) / max(1, line["step"] - self._first_step)
+            words = [
+                f"step {line['step']:,} of {self.total:,}",
+                in_words(line),
+                f"{line['tokens_per_second']:,.0f} tokens/s",
+            ]
+            say(f"{', '.join(words)}, about {_length(pace * (self.total - line['step']))} to go")
+
+    def step(self) -> None:
+        """One more is done."""
+        if self.bar is not None:
+            self.bar.update()
 
 
 @contextmanager
@@ -84,8 +96,16 @@ def recording(  # noqa: PLR0913  where to, and of what
         log_dir=track.log_dir or folder.logs, run_name=track.run_name or folder.path.resolve().name,
         run_id=progress.run_id, step=progress.step, request=request,
     )  # fmt: skip
-    with closing(Journal(folder.metrics, lines=progress.lines)) as journal, tracking(track.names, tracked) as log:
-        yield Recorder(progress, total, journal, log)
+    with (
+        closing(Journal(folder.metrics, lines=progress.lines)) as journal,
+        tracking(track.names, tracked) as log,
+        bar(total, unit="step", done=progress.step) as drawn,
+    ):
+        yield Recorder(progress, total, journal, log, drawn)
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} minutes"
 
 
 def in_words(line: Mapping[str, Any]) -> str:

@@ -164,6 +164,7 @@ class _Training:
             self._skipped()
         if number % self.plan.log_every == 0 or number == self.course.total:
             self._log(found, scale)
+        self.recorder.step()
         often = self.plan.save_every_steps
         if often and number % often == 0 and not self._epoch_ends() and not self.progress.skipped_in_a_row:
             self._write_state()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 from spec_convert.errors import UsageError
+from spec_convert.narration import listen
 from spec_convert.training.objectives.sums import Sums
 from spec_convert.training.trainer.journal import Journal
 from spec_convert.training.trainer.metrics import metrics_of
@@ -22,6 +26,7 @@ from spec_convert.training.trainer.schedules import rate_at
 from spec_convert.training.trainer.trackers import TRACKERS
 
 from .test_training import trained
+from .toy import ToyRows
 
 
 def sums(**numbers: list[float]) -> Sums:
@@ -86,6 +91,53 @@ def test_a_log_that_is_opened_again_keeps_the_lines_that_count(tmp_path: Path) -
     journal.write({"step": 3, "loss": None})
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3, "loss": null}\n', "written at once"
     journal.close()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Callable[[io.StringIO, Path], list[str]]:
+    """What a training of 20 steps in two epochs says on this stream; carriage returns end lines too."""
+
+    def run(stream: io.StringIO, folder: Path) -> list[str]:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("NO_COLOR", "1")  # the logger is made once for all tests
+        listen()
+        trained(folder, ToyRows(10), epochs=2, held_out=ToyRows(1), log_every=5, measure_every=5)
+        listen(wanted=False)
+        return stream.getvalue().replace("\x1b[A", "").replace("\r", "\n").splitlines()
+
+    return run
+
+
+def test_on_a_terminal_loss_and_tau_stand_beside_a_bar(
+    heard: Callable[[io.StringIO, Path], list[str]], tmp_path: Path
+) -> None:
+    lines = heard(Terminal(), tmp_path)
+    last = [line for line in lines if "/20 [" in line][-1]
+    assert last.startswith("100%")
+    assert re.search(r"20/20 \[.*step/s, loss \d+\.\d{3}, tau \d\.\d{3}\]", last)
+    assert len([line for line in lines if line.startswith("INFO    Held out, after epoch ")]) == 2
+    assert not any("minutes to go" in line or " s to go" in line for line in lines)
+
+
+def test_elsewhere_lines_say_it_the_first_at_once(
+    heard: Callable[[io.StringIO, Path], list[str]], tmp_path: Path
+) -> None:
+    lines = heard(io.StringIO(), tmp_path)
+    told = [line for line in lines if "INFO    step " in line]
+    assert re.fullmatch(r"INFO    step 5 of 20, loss .*, tau .*, [\d,]+ tokens/s, about \d+ s to go", told[0])
+    assert not any("/20 [" in line for line in lines)
+
+
+def test_a_training_that_goes_on_begins_its_bar_where_it_stopped(
+    heard: Callable[[io.StringIO, Path], list[str]], tmp_path: Path
+) -> None:
+    heard(io.StringIO(), tmp_path)
+    assert any("20/20 [" in line for line in heard(Terminal(), tmp_path))
 
 
 def test_trackers_that_are_unknown_or_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""The demo: the whole story on a small real model, offline, told by the verbs themselves."""

