@@ -9,7 +9,7 @@ import pytest
 from .pages import GUIDES, Page, all_pages
 from .walking import NEEDS, Reader, marks
 
-SERVE = ("evaluating", "pipeline", "scaling-out", "serving", "training-data", "training")  # by a real vLLM, several times
+SERVE = ("evaluating", "pipeline", "scaling-out", "serving", "training-data", "training")  # by a real vLLM
 LONG = (pytest.mark.long, pytest.mark.vllm, pytest.mark.timeout(1800))
 MARKS = {f"docs/{name}.md": LONG for name in SERVE}
 WALKED = [page for page in GUIDES if page.languages & {"sh", "console", "python"}]
