@@ -13,8 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spec_convert.cli import run
-from spec_convert.doctor.examination import Examination, examine
+from spec_convert.doctor.examination import Examination, examine, parts_of
+from spec_convert.doctor.hypothesis import Base
+from spec_convert.doctor.of_config import of_config
 from spec_convert.errors import UsageError
+from spec_convert.models.load import unified_config
+from spec_convert.open import open_checkpoint
+from spec_convert.verifier import open_verifier
 
 from . import toy
 from .conftest import Break
@@ -236,6 +241,19 @@ def test_nothing_is_wrong_with_a_sound_draft(
     diagnosis = examined(request.getfixturevalue(kind)).diagnosis
     assert diagnosis.verdict == "sound"
     assert diagnosis.at_first.first > 0.7
+
+
+def test_a_layernorm_at_its_other_place_is_the_same_norm(
+    eagle1: Path, broken: Callable[..., Path], verifier: Path
+) -> None:
+    """No trainer at hand makes a draft with layernorms: what is tried of one is shown to be what it should be."""
+    draft = broken(eagle1, as_eagle1(unwanted_layernorms))
+    config: Any = unified_config(open_checkpoint(draft))
+    parts = parts_of(draft, config, open_verifier(verifier))
+    base = Base(layers=toy.LAYERS, config={}, norm=torch.ones(toy.HIDDEN))
+    moved = next(one for one in of_config(parts, base) if one.code == "layernorm-moved").edit(parts)
+    there = moved.build(torch.device("cpu")).get_parameter("layers.0.input_layernorm.weight")
+    assert torch.equal(there, parts.tensors["hidden_layernorm.weight"])
 
 
 def test_another_verifier_of_the_same_sizes_is_told(
