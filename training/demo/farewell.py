@@ -13,17 +13,12 @@ QUESTIONS = "ultrachat"
 
 
 def own_model() -> Iterator[tuple[str, ...]]:
-    """The commands for a model of the Hub, as the demo has run them for its own; vLLM answers where it is installed."""
-    yield ("regenerate", QUESTIONS, "answered.jsonl", "--verifier", BASE, "--max-samples", "50000")
-    yield ("prepare", "answered.jsonl", "prepared", "--verifier", BASE)
-    yield ("generate", "prepared", "states")
-    yield ("vocab", "states", "vocabulary")
+    """The commands for a model of the Hub: the first does what the demo has done command by command."""
     yield (
-        "train", "--draft", "eagle3", "--verifier", BASE, "--data-path", "states",
-        "--d2t-path", "vocabulary/d2t.npy", "--t2d-path", "vocabulary/t2d.npy", "--save-path", "training",
+        "pipeline", "--folder", "run", "--verifier", BASE, "--source", QUESTIONS, "--regenerate",
+        "--max-samples", "50000", "--draft-vocab-size", "32000", "--prompts", "prompts.jsonl",
     )  # fmt: skip
-    yield ("evaluate", "training/epoch_0010", "--prompts", "prompts.jsonl", "--engine", "vllm")
-    yield ("serve", "training/epoch_0010")
+    yield ("serve", "run/training/epoch_0010")
 
 
 def farewell(places: Places) -> str:
