@@ -140,8 +140,11 @@ class _Search:
             self.reached = score(self.parts, self._heard)
 
     def _measure(self, hypotheses: Sequence[Hypothesis]) -> list[Tried]:
+        """Beside the same causes nothing is measured twice."""
         taken = {cause.hypothesis.aspect for cause in self.causes}
-        open_ones = [one for one in hypotheses if one.aspect not in taken]
+        known = {one.hypothesis.code: one for one in self.tried if one.beside == self._codes}
+        wanted = [one for one in hypotheses if one.aspect not in taken]
+        open_ones = [one for one in wanted if one.code not in known]
         measured = []
         with progress(len(open_ones), unit="hypothesis") as done:
             for hypothesis in open_ones:
@@ -150,7 +153,7 @@ class _Search:
                 measured.append(Tried(hypothesis=hypothesis, beside=self._codes, score=after, gain=gain))
                 done(1)
         self.tried += measured
-        return measured
+        return [*measured, *(known[one.code] for one in wanted if one.code in known)]
 
     def _take(self, tried: Tried) -> None:
         self.parts, self.reached = tried.hypothesis.edit(self.parts), tried.score

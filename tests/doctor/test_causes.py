@@ -262,6 +262,8 @@ def test_another_verifier_of_the_same_sizes_is_told(
     other = toy.write_with_other_channels(verifier, tmp_path / "other")
     diagnosis = examined(eagle3, base=other).diagnosis
     assert diagnosis.verdict == "lost"
+    tried = [(one.beside, one.hypothesis.code) for one in diagnosis.tried]
+    assert len(tried) == len(set(tried))
 
 
 def test_a_draft_that_was_never_trained_is_told(
