@@ -16,7 +16,7 @@ from spec_convert.training.demo.chapters import EPOCHS
 )  # fmt: skip
 @click.option(
     "--epochs", metavar="N", type=click.IntRange(min=1), default=EPOCHS, show_default=True,
-    help="How often the draft reads its data: eight times take about two minutes.",
+    help="How often the draft reads its data: seven times take about two minutes.",
 )  # fmt: skip
 @click.pass_context
 def demo(context: click.Context, folder: Path, epochs: int) -> int:
