@@ -38,7 +38,7 @@ def test_every_block_is_of_a_kind_that_is_tested(page: Page) -> None:
 
 def test_the_readme_has_a_session_for_every_use() -> None:
     verbs = {command.split()[1] for command, _ in README.sessions()}
-    assert verbs >= {"detect", "convert", "validate", "serve", "export", "train"}
+    assert verbs >= {"detect", "convert", "validate", "serve", "export", "train", "pipeline"}
 
 
 @EVERY_PAGE
