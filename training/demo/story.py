@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from spec_convert.errors import Exit, SpecConvertError
 from spec_convert.narration import colour_wanted
 from spec_convert.training.demo.chapters import DRAFT_VOCABULARY, EPOCHS, OPENING, Chapter, Places, Stage, chapters
 from spec_convert.training.demo.farewell import farewell
-from spec_convert.training.demo.record import Record, open_record
+from spec_convert.training.demo.progress import Progress, open_progress
 from spec_convert.training.demo.smollm2 import gguf_file, require_packages, smollm2_folder
 from spec_convert.training.demo.typed import as_typed
 from spec_convert.training.layout import RunLayout
 from spec_convert.training.store.manifest import replace_text
+from spec_convert.training.trainer.folder import claimed
 
 NEEDED = ("datasets", "transformers")
 
@@ -35,24 +37,25 @@ def tell(folder: Path, *, epochs: int = EPOCHS, draft_vocabulary: int = DRAFT_VO
     require_packages(NEEDED, "prepare data and run models")
     if not _unpacked(places.verifier):
         gguf_file()
-    record = open_record(places.run, {"epochs": epochs, "draft_vocab_size": draft_vocabulary}, ours=places.verifier)
-    teller = _Teller(record, quiet=quiet)
-    teller.say(OPENING)
-    teller.title("1. The verifier: SmolLM2-135M-Instruct")
-    teller.unpack(places.verifier)
-    _write_questions(places)
-    for number, chapter in enumerate(chapters(places, epochs=epochs, draft_vocabulary=draft_vocabulary), 2):
-        if code := teller.chapter(number, chapter):
-            return code
-    show(farewell(places))
+    settings = {"epochs": epochs, "draft_vocab_size": draft_vocabulary}
+    with claimed(folder, "demo"):
+        teller = _Teller(open_progress(places.run, settings, ours=places.verifier), quiet=quiet)
+        teller.say(OPENING)
+        teller.title("1. The verifier: SmolLM2-135M-Instruct")
+        teller.unpack(places.verifier)
+        _write_questions(places)
+        for number, chapter in enumerate(chapters(places, epochs=epochs, draft_vocabulary=draft_vocabulary), 2):
+            if code := teller.chapter(number, chapter):
+                return code
+        show(farewell(places))
     return Exit.CLEAN
 
 
 class _Teller:
     """Words on stderr, where narration belongs; what commands print goes where it goes."""
 
-    def __init__(self, record: Record, *, quiet: bool) -> None:
-        self._record, self._quiet = record, quiet
+    def __init__(self, progress: Progress, *, quiet: bool) -> None:
+        self._progress, self._quiet = progress, quiet
 
     def say(self, words: str) -> None:
         if not self._quiet:
@@ -79,23 +82,21 @@ class _Teller:
         for stage in chapter.stages:
             typed = ("spec-convert", *stage.command)
             self.say(f"\n$ {as_typed(typed)}")
-            if self._record.done(stage):
+            if self._progress.done(stage):
                 self._say_there(stage.makes)
-            elif code := self._run(stage, typed):
+            elif code := self._progress.follow(stage, typed, partial(self._run, stage)):
                 return self._stopped(stage, code)
         return Exit.CLEAN
 
-    def _run(self, stage: Stage, typed: Sequence[str]) -> int:
-        with self._record.running(stage, typed) as entry:
-            options = ["--quiet"] if self._quiet else []
-            code = entry["exit_code"] = run_command([*options, *stage.command])
-        return code
+    def _run(self, stage: Stage) -> int:
+        options = ["--quiet"] if self._quiet else []
+        return run_command([*options, *stage.command])
 
     def _stopped(self, stage: Stage, code: int) -> int:
         """Say how to go on; what went wrong the command has said itself."""
-        folder = self._record.run.path
+        folder = self._progress.run.path
         again = f"`{shlex.join(['spec-convert', 'demo', '--folder', str(folder)])}`"
-        if self._record.stages[stage.name]["state"] == "interrupted":
+        if self._progress.record.of(stage.name).state == "interrupted":
             self.say(f"Stopped. To go on: {again}")
             return code
         raise SpecConvertError(

@@ -12,8 +12,8 @@ from spec_convert.evaluation.rows import read_rows
 from spec_convert.training.capture.estimate import ITEM_BYTES
 from spec_convert.training.pipeline.job import Job
 from spec_convert.training.pipeline.machine import flops
-from spec_convert.training.pipeline.record import StageRecord
 from spec_convert.training.pipeline.work import draft_weights, training_work, verifier_weights
+from spec_convert.training.record import StageRecord
 from spec_convert.training.store.manifest import NAME, read_manifest
 
 Basis = Literal["measured", "rough", "unknown"]
@@ -41,10 +41,11 @@ class Estimator:
     def of(self, job: Job, record: StageRecord) -> Estimate:
         tokens = self.tokens(job)
         size = None if tokens is None else _bytes(job, tokens)
-        if record.state == "done" and tokens and record.tokens:
-            return Estimate(size, record.seconds * tokens / record.tokens, "measured")
-        if record.state == "done" and record.tokens is None:
-            return Estimate(size, record.seconds, "measured")
+        took = record.seconds if record.state == "done" else None
+        if took is not None and tokens and record.tokens:
+            return Estimate(size, took * tokens / record.tokens, "measured")
+        if took is not None and record.tokens is None:
+            return Estimate(size, took, "measured")
         work = _work(job)
         if not work or tokens is None:
             return Estimate(size)

@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from spec_convert.training.capture.estimate import readable
 from spec_convert.training.pipeline.estimating import Estimate, Estimator
 from spec_convert.training.pipeline.job import Job, jobs_of
 from spec_convert.training.pipeline.planning import Verdict, judge
-from spec_convert.training.pipeline.record import read_record
 from spec_convert.training.pipeline.settings import Request
 from spec_convert.training.pipeline.stages import STAGES
+from spec_convert.training.record import open_record
 
 UNKNOWN = Estimate()
 
@@ -71,7 +70,7 @@ class Planned:
 
 def overview(request: Request, wanted: Sequence[str], *, forced: bool) -> Planned:
     """Nothing is run or written. Raises UsageError as a run would before its first stage."""
-    record = read_record(request.layout.record, version=version("spec-convert"), settings=request.said)
+    record = open_record(request.layout.record, "pipeline", request.said)
     jobs = {job.stage.name: job for job in jobs_of(request, wanted)}
     remade: set[str] = set()
     rows = []

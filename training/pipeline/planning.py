@@ -8,8 +8,8 @@ from pathlib import Path
 
 from spec_convert.errors import unknown_name
 from spec_convert.training.pipeline.job import Job
-from spec_convert.training.pipeline.record import StageRecord
 from spec_convert.training.pipeline.stages import NAMES
+from spec_convert.training.record import StageRecord
 
 GOES_ON = {"running": "killed", "interrupted": "interrupted"}  # the states of which the same command goes on
 

@@ -17,7 +17,7 @@ from typing import IO
 
 import click
 
-from spec_convert.training.pipeline.record import now
+from spec_convert.training.record import now
 
 # What each is for a stage: a terminal that is closed asks it to end in order, as SIGTERM does.
 PASSED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,11 @@ from spec_convert.training.pipeline.estimating import tokens_of
 from spec_convert.training.pipeline.job import Job, jobs_of
 from spec_convert.training.pipeline.planning import judge, move_aside
 from spec_convert.training.pipeline.process import Ended, Heard, hearing, run
-from spec_convert.training.pipeline.record import Record, StageRecord, now, read_record
 from spec_convert.training.pipeline.settings import Request
 from spec_convert.training.pipeline.stages import NAMES, STAGES
 from spec_convert.training.pipeline.things import draft_in
-from spec_convert.training.trainer.folder import claim
+from spec_convert.training.record import Record, StageRecord, now, open_record
+from spec_convert.training.trainer.folder import claimed
 
 STOPPED = {-2: 130, -15: 143, 130: 130, 143: 143}  # exit codes of a stage that a signal ended, and ours then
 
@@ -49,8 +47,7 @@ class Running:
 
     @cached_property
     def record(self) -> Record:
-        path = self.request.layout.record
-        record = read_record(path, version=version("spec-convert"), settings=self.request.said)
+        record = open_record(self.request.layout.record, "pipeline", self.request.said)
         for stage in STAGES:
             if self.request.wants(stage):
                 record.of(stage.name)
@@ -60,7 +57,7 @@ class Running:
     def run(self) -> int:
         """The exit code: 0, or 128 and the signal that came. Raises StageFailed, or UsageError before the start."""
         jobs = jobs_of(self.request, self.wanted)
-        with claimed(self.request.layout.path), hearing() as heard:
+        with claimed(self.request.layout.path, "pipeline"), hearing() as heard:
             self._leave_out()
             self.record.write(self.request.layout.record)
             for job in jobs:
@@ -100,13 +97,13 @@ class Running:
             self._move_aside(job.stage.moves)
         self._forget_what_is_about(job)
         say(f"{name}: {verdict.why}")
-        started = self._start(job, carried=0.0 if verdict.anew else record.seconds)
+        started = self._start(job, carried=None if verdict.anew else record.seconds)
         printed = Path(job.makes.values()[0]) if job.stage.printed else None
         ended = run(started.command, self.request.layout.path / started.log, heard, printed=printed)
         self.ran.append(name)
         return self._ended(job, started, ended, heard)
 
-    def _start(self, job: Job, *, carried: float) -> StageRecord:
+    def _start(self, job: Job, *, carried: float | None) -> StageRecord:
         name = job.stage.name
         for path in (job.request.layout.path / one for one in job.stage.moves):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +116,7 @@ class Running:
 
     def _ended(self, job: Job, started: StageRecord, ended: Ended, heard: Heard) -> int:
         name = job.stage.name
-        seconds = {"seconds": round(started.seconds + ended.seconds, 3)}
+        seconds = {"seconds": round((started.seconds or 0.0) + ended.seconds, 3)}
         stopped = 128 + heard.signal if heard.signal else STOPPED.get(ended.code, 0)
         if ended.code == 0:
             folder = self.request.layout.path
@@ -185,12 +182,3 @@ def _measured(evaluation: Path) -> list[tuple[str, str]]:
         return []
     tau = json.loads(evaluation.read_text(encoding="utf-8"))["mean_acceptance_length"]
     return [("tau", f"{tau:.3f} tokens per verifier pass, its own bonus token included")]
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    lock = claim(folder, "pipeline")
-    try:
-        yield
-    finally:
-        os.close(lock)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from spec_convert.errors import UsageError
-from spec_convert.training.report.documents import read_object
+from spec_convert.training.documents import anew, read_object
 from spec_convert.training.trainer.folder import RunFolder
 
-AGAIN = "spec-convert train, with --no-resume-from-checkpoint"
+TRAIN = anew("spec-convert train, with --no-resume-from-checkpoint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def read_drafts(folder: RunFolder) -> tuple[SavedDraft, ...]:
 
 
 def _read(path: Path, *, best: bool) -> SavedDraft:
-    conversion = read_object(path / "conversion.json", again=AGAIN)
+    conversion = read_object(path / "conversion.json", hint=TRAIN)
     if conversion is not None:
         conversion = {key: value for key, value in conversion.items() if key != "tensors"}
     return SavedDraft(
@@ -52,7 +52,7 @@ def _read(path: Path, *, best: bool) -> SavedDraft:
         best=best,
         written=when(path.stat().st_mtime),
         files=tuple(_file(file) for file in sorted(path.iterdir()) if file.is_file()),
-        config=read_object(path / "config.json", again=AGAIN),
+        config=read_object(path / "config.json", hint=TRAIN),
         conversion=conversion,
     )
 

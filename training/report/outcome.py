@@ -8,7 +8,7 @@ from spec_convert.reports.charts import Axis, Series, bars
 from spec_convert.reports.markup import Element
 from spec_convert.reports.page import figure, paragraph, section, side_by_side, table
 from spec_convert.reports.schema import ValidationReport
-from spec_convert.training.report.record import Record, Stage
+from spec_convert.training.record import Record, StageRecord
 
 LONGEST = 24  # letters of a name in the chart; the table has all of them
 AGES = 1e10  # seconds: no measurement
@@ -44,9 +44,9 @@ def _stages(record: Record) -> Iterator[Element]:
     yield table("Stages", heads, [_row(name, stage) for name, stage in stages.items()], wide=True, words=True)
 
 
-def _row(name: str, stage: Stage) -> list[str]:
+def _row(name: str, stage: StageRecord) -> list[str]:
     none = "none"
-    made, command = ", ".join(stage.outputs or ()) or none, " ".join(stage.command or ()) or none
+    made, command = ", ".join(stage.outputs) or none, " ".join(stage.command) or none
     return [name, stage.state, stage.started or "not yet", seconds(stage.seconds), stage.log or none, made, command]
 
 

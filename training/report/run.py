@@ -14,19 +14,19 @@ from spec_convert.errors import UsageError
 from spec_convert.evaluation.measured import Measured
 from spec_convert.evaluation.reading import read_measured
 from spec_convert.reports.schema import ValidationReport
+from spec_convert.training.documents import anew, read_object, require_version, understood
 from spec_convert.training.layout import RunLayout
-from spec_convert.training.report.documents import damaged, read_object, require_version, understood
-from spec_convert.training.report.drafts import SavedDraft, read_drafts, when
+from spec_convert.training.record import Record, is_record, record_of
+from spec_convert.training.report.drafts import TRAIN, SavedDraft, read_drafts, when
 from spec_convert.training.report.logged import Log, Step, read_log
-from spec_convert.training.report.record import Record, is_record, read_record
 from spec_convert.training.store.manifest import NAME, Manifest, read_manifest
 from spec_convert.training.trainer.folder import NUMBERS, RunFolder, all_states
 from spec_convert.training.vocabulary.files import KeyFile, read_key_file
 
 SCHEMA_VERSION = 1
-VALIDATE = "spec-convert validate DRAFT --format json"
-EVALUATE = "spec-convert evaluate DRAFT --prompts FILE --json"
-TRAIN = "spec-convert train, with --no-resume-from-checkpoint"
+RUN = anew("the command that made this run")
+VALIDATE = anew("spec-convert validate DRAFT --format json")
+EVALUATE = anew("spec-convert evaluate DRAFT --prompts FILE --json")
 
 
 class Reached(BaseModel):
@@ -104,7 +104,7 @@ class Run:
             "spec_convert": self.version,
             "folder": str(self.folder),
             "read": self.read,
-            "record": None if self.record is None else self.record.model_dump(mode="json"),
+            "record": None if self.record is None else self.record.to_json(),
             "training": None if self.training is None else self.training.to_json(),
             "vocabulary": None if self.vocabulary is None else self.vocabulary.model_dump(mode="json"),
             "data": {place: manifest.model_dump(mode="json") for place, manifest in self.data.items()},
@@ -118,13 +118,13 @@ def read_run(folder: Path) -> Run:
     from importlib.metadata import version
 
     layout = RunLayout(folder)
-    document = read_object(layout.record, again="the command that made this run")
+    document = read_object(layout.record, hint=RUN)
     of_stages = layout.training.is_dir() or (document is not None and is_record(document))
     run = Run(
         folder=folder,
         read=when(time.time()),
         version=version("spec-convert"),
-        record=read_record(document, layout.record) if document is not None and of_stages else None,
+        record=record_of(document, layout.record, hint=RUN) if document is not None and of_stages else None,
         training=_training(RunFolder(layout.training if of_stages else folder)),
         vocabulary=read_key_file(layout.vocabulary),
         data=dict(_data(layout)),
@@ -139,7 +139,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _training(folder: RunFolder) -> Training | None:
-    request, log = read_object(folder.run, again=TRAIN), read_log(folder.metrics)
+    request, log = read_object(folder.run, hint=TRAIN), read_log(folder.metrics)
     drafts = read_drafts(folder)
     if request is None and log is None and not drafts:
         return None
@@ -157,10 +157,10 @@ def _progress(folder: RunFolder) -> Reached | None:
     """Of the last state; a training that goes on may have removed it by now."""
     states = all_states(folder.states)
     path = states[-1] / NUMBERS if states else None
-    numbers = read_object(path, again=TRAIN) if path else None
+    numbers = read_object(path, hint=TRAIN) if path else None
     if path is None or numbers is None:
         return None
-    return understood(State, numbers, path, again=TRAIN).progress
+    return understood(State, numbers, path, hint=TRAIN).progress
 
 
 def _data(layout: RunLayout) -> Iterator[tuple[str, Manifest]]:
@@ -171,18 +171,18 @@ def _data(layout: RunLayout) -> Iterator[tuple[str, Manifest]]:
 
 
 def _validation(path: Path) -> ValidationReport | None:
-    document = read_object(path, again=VALIDATE)
+    document = read_object(path, hint=VALIDATE)
     if document is None:
         return None
-    require_version(document, path, 1, again=VALIDATE)
-    return understood(ValidationReport, document, path, again=VALIDATE)
+    require_version(document, path, 1, hint=VALIDATE)
+    return understood(ValidationReport, document, path, hint=VALIDATE)
 
 
 def _evaluation(path: Path) -> Measured | None:
-    document = read_object(path, again=EVALUATE)
+    document = read_object(path, hint=EVALUATE)
     if document is None:
         return None
     try:
         return read_measured(document)
     except ValueError as reason:
-        raise damaged(path, str(reason), again=EVALUATE) from reason
+        raise UsageError(f"{path} {reason}", hint=EVALUATE) from reason

@@ -6,7 +6,8 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -111,3 +112,13 @@ def claim(path: Path, what: str = "training") -> int:
             f"another {what} is writing into {path}", hint="wait for it, or give a folder of its own"
         ) from None
     return lock
+
+
+@contextmanager
+def claimed(path: Path, what: str) -> Iterator[None]:
+    """`claim` for the length of a block."""
+    lock = claim(path, what)
+    try:
+        yield
+    finally:
+        os.close(lock)

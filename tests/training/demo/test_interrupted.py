@@ -93,9 +93,18 @@ def state_of(folder: Path, stage: str) -> object:
     return stages_of(folder).get(stage, {}).get("state") if (folder / "run.json").exists() else None
 
 
-@pytest.mark.parametrize("left", ["", "{", '{"schema_version": 1}'])
-def test_a_record_that_is_none_is_refused(fresh: Path, tell: Callable[[Path], Told], left: str) -> None:
-    (fresh / "run.json").write_text(left)
-    told = tell(fresh)
-    assert told.code == 2
-    assert "is no record of a demo" in told.err
+def test_two_demos_in_one_folder_do_not_meet(
+    fresh: Path, begin: Callable[[Path], subprocess.Popen[str]], tell: Callable[[Path], Told]
+) -> None:
+    second: list[Told] = []
+
+    def met() -> bool:
+        if state_of(fresh, "regenerate") != "running":
+            return False
+        second.append(tell(fresh))
+        return True
+
+    stop_at(begin(fresh), "$ spec-convert regenerate", met, signal.SIGINT)
+    assert second[0].code == 2
+    assert "error: another demo is writing into demo\n" in second[0].err
+    assert "Stopped" not in second[0].err

@@ -157,7 +157,7 @@ def test_a_place_that_cannot_be_written_is_refused_with_a_hint(
     monkeypatch.setattr(story, "gguf_file", lambda: None)  # wherever the model is not installed
     (tmp_path / "file").touch()
     assert run(["demo", "--folder", str(tmp_path / "file" / "demo")]) == 2
-    assert "--folder" in capsys.readouterr().err
+    assert "hint: give a folder that you may write to" in capsys.readouterr().err
 
 
 def test_the_held_out_questions_are_not_learned_from() -> None:

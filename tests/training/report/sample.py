@@ -48,9 +48,10 @@ def record(**changes: Any) -> dict[str, Any]:
     stages = {
         name: {
             "state": state, "inputs": SHA, "command": ["spec-convert", name, "--verifier", "org/base"],
-            "started": None if seconds is None else "2026-11-29T00:00:00Z", "seconds": seconds,
-            "log": f"logs/{name}.log", "outputs": [name],
+            "started": "2026-11-29T00:00:00Z", "seconds": seconds, "log": f"logs/{name}.log", "outputs": [name],
         }
+        if seconds is not None
+        else {"state": state}
         for name, (state, seconds) in STAGES.items()
     }  # fmt: skip
     settings = {"verifier": "org/base", "train": {"draft": "eagle3", "epochs": 2}}

@@ -167,6 +167,7 @@ def test_a_damaged_document_is_refused_with_what_writes_it_anew(
         ("run.json", record(schema_version=2), "has the schema_version 2; this spec-convert reads 1"),
         ("run.json", record(stages={"a": {"state": "asleep"}}), "is not as it was written: stages.a.state"),
         ("run.json", record(stages={"a": {"state": "done", "seconds": -1.0}}), "stages.a.seconds"),
+        ("run.json", record(stages={"a": {"state": "done", "more": 1}}), "stages.a.more"),
         ("run.json", record(settings=3), "settings"),
         ("run.json", REQUEST, "has the schema_version None"),
         ("validation.json", VALIDATION | {"schema_version": 2}, "has the schema_version 2"),
