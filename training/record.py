@@ -80,17 +80,23 @@ def open_record(path: Path, kind: Kind, settings: Mapping[str, Any]) -> Record:
 
     Raises UsageError when it is damaged, or that of something else.
     """
+    before = record_before(path, kind)
+    stages = before.stages if before else {}
+    return Record(kind=kind, spec_convert=version("spec-convert"), settings=dict(settings), stages=stages)
+
+
+def record_before(path: Path, kind: Kind) -> Record | None:
+    """As the run before has left it; None: there was none. Raises UsageError as `open_record` does."""
     another = "give a folder of its own with `--folder`"
     hint = f"{another}, or move that file away"
-    record = Record(kind=kind, spec_convert=version("spec-convert"), settings=dict(settings), stages={})
-    if (document := read_object(path, hint=hint)) is not None:
-        if not is_record(document):
-            raise UsageError(f"{path} is not that of a {kind}: it has no stages", hint=another)
-        before = record_of(document, path, hint=hint)
-        if before.kind != kind:
-            raise UsageError(f"{path} is that of a {before.kind}, not of a {kind}", hint=another)
-        record.stages = before.stages
-    return record
+    if (document := read_object(path, hint=hint)) is None:
+        return None
+    if not is_record(document):
+        raise UsageError(f"{path} is not that of a {kind}: it has no stages", hint=another)
+    before = record_of(document, path, hint=hint)
+    if before.kind != kind:
+        raise UsageError(f"{path} is that of a {before.kind}, not of a {kind}", hint=another)
+    return before
 
 
 def now() -> str:

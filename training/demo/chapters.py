@@ -95,7 +95,7 @@ class Places:
 
 def chapters(places: Places, *, epochs: int = EPOCHS, draft_vocabulary: int = DRAFT_VOCABULARY) -> tuple[Chapter, ...]:
     """All that follows the verifier, in order."""
-    return *_made(places), *_learned(places, epochs, draft_vocabulary), *_published(places)
+    return *_made(places), *_learned(places, epochs, draft_vocabulary), *_published(places), *_judged(places)
 
 
 def _made(places: Places) -> Iterator[Chapter]:
@@ -196,6 +196,10 @@ def _published(places: Places) -> Iterator[Chapter]:
             ),
         ),
     )  # fmt: skip
+
+
+def _judged(places: Places) -> Iterator[Chapter]:
+    run = places.run
     yield Chapter(
         title="Is it right?",
         words="The checks that a CI would run; at this level the draft itself is run.",

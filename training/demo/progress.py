@@ -13,7 +13,7 @@ from typing import Any
 from spec_convert.errors import Exit, UsageError
 from spec_convert.training.demo.chapters import Stage
 from spec_convert.training.layout import RunLayout
-from spec_convert.training.record import Record, StageRecord, now, open_record
+from spec_convert.training.record import Record, StageRecord, now, open_record, record_before
 
 BY_A_SIGNAL = 128  # exit codes above it
 
@@ -69,9 +69,15 @@ class Progress:
 def open_progress(run: RunLayout, settings: dict[str, Any], *, ours: Path) -> Progress:
     """That of an earlier demo in the folder, or a fresh one in a folder that is empty but for ``ours``.
 
-    Raises UsageError for a folder that holds anything else.
+    Raises UsageError for a folder that holds anything else: the verbs would refuse to go on with it one by one.
     """
-    record = open_record(run.record, "demo", settings)
+    before, record = record_before(run.record, "demo"), open_record(run.record, "demo", settings)
+    if before and before.stages and (before.settings, before.spec_convert) != (settings, record.spec_convert):
+        raise UsageError(
+            f"{run.path} holds the demo of spec-convert {before.spec_convert} with `--epochs "
+            f"{before.settings.get('epochs')}`, not that of {record.spec_convert} with {settings['epochs']}",
+            hint=f"give a folder of its own with `--folder`, or remove {run.path}",
+        )
     names = sorted(path.name for path in run.path.iterdir() if not path.name.startswith("."))
     foreign = [name for name in names if name != ours.name]
     if foreign and not run.record.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -39,7 +39,9 @@ def tell(folder: Path, *, epochs: int = EPOCHS, draft_vocabulary: int = DRAFT_VO
         gguf_file()
     settings = {"epochs": epochs, "draft_vocab_size": draft_vocabulary}
     with claimed(folder, "demo"):
-        teller = _Teller(open_progress(places.run, settings, ours=places.verifier), quiet=quiet)
+        options = () if epochs == EPOCHS else ("--epochs", str(epochs))
+        again = ("spec-convert", "demo", "--folder", str(folder), *options)
+        teller = _Teller(open_progress(places.run, settings, ours=places.verifier), again=again, quiet=quiet)
         teller.say(OPENING)
         teller.title("1. The verifier: SmolLM2-135M-Instruct")
         teller.unpack(places.verifier)
@@ -54,8 +56,8 @@ def tell(folder: Path, *, epochs: int = EPOCHS, draft_vocabulary: int = DRAFT_VO
 class _Teller:
     """Words on stderr, where narration belongs; what commands print goes where it goes."""
 
-    def __init__(self, progress: Progress, *, quiet: bool) -> None:
-        self._progress, self._quiet = progress, quiet
+    def __init__(self, progress: Progress, *, again: Sequence[str], quiet: bool) -> None:
+        self._progress, self._again, self._quiet = progress, again, quiet
 
     def say(self, words: str) -> None:
         if not self._quiet:
@@ -94,8 +96,7 @@ class _Teller:
 
     def _stopped(self, stage: Stage, code: int) -> int:
         """Say how to go on; what went wrong the command has said itself."""
-        folder = self._progress.run.path
-        again = f"`{shlex.join(['spec-convert', 'demo', '--folder', str(folder)])}`"
+        folder, again = self._progress.run.path, f"`{shlex.join(self._again)}`"
         if self._progress.record.of(stage.name).state == "interrupted":
             self.say(f"Stopped. To go on: {again}")
             return code

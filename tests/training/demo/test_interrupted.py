@@ -56,7 +56,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_draft(
     assert process.returncode == 130
     assert state_of(finished, "train") == "interrupted"
     assert said.count("Done before") == 8  # the verifier, and seven commands
-    assert "Stopped. To go on: `spec-convert demo --folder demo`" in said
+    assert "Stopped. To go on: `spec-convert demo --folder demo --epochs 1`" in said
     told = tell(finished)
     assert "Going on from " in told.err
     assert told.code == 0, told.err
@@ -78,7 +78,7 @@ def test_interrupted_in_every_chapter_it_ends_with_the_same_draft(
         assert [name for name, known in stages_of(fresh).items() if known["state"] != "done"] == [stage]
         assert process.returncode == (130 if number == signal.SIGINT else -number)
         if number == signal.SIGINT:
-            assert "Stopped. To go on: `spec-convert demo --folder demo`" in said
+            assert "Stopped. To go on: `spec-convert demo --folder demo --epochs 1`" in said
     told = tell(fresh)
     assert told.code == 0, told.err
     assert all(known["state"] == "done" for known in stages_of(fresh).values())

@@ -60,7 +60,11 @@ def test_what_is_shown_is_what_is_run_chapter_by_chapter(undisturbed: tuple[Path
 
 def test_results_are_on_stdout_and_the_story_on_stderr(undisturbed: tuple[Path, Told]) -> None:
     _, told = undisturbed
-    for result in ("eagle3 (confidence 1): EAGLE-3", "no findings in 1 checkpoint", f"lossless    yes: {MEASURED} of {MEASURED}"):
+    for result in (
+        "eagle3 (confidence 1): EAGLE-3",
+        "no findings in 1 checkpoint",
+        f"lossless    yes: {MEASURED} of {MEASURED}",
+    ):
         assert result in told.out
         assert result not in told.err
     assert "$ spec-convert" not in told.out
@@ -113,6 +117,19 @@ def test_a_command_that_fails_ends_it_with_what_to_do(finished: Path, tell: Tell
     assert told.code == 2
     assert "error: the demo ends here: `spec-convert prepare` ended with exit code 2" in told.err
     assert stages_of(finished)["prepare"]["state"] == "failed"
+
+
+def test_a_demo_of_other_settings_is_left_alone(
+    undisturbed: tuple[Path, Told], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = undisturbed[0]
+    before = (folder / "run.json").read_bytes()
+    assert run(["demo", "--folder", str(folder), "--epochs", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "with `--epochs 1`, not that of" in said
+    assert f"or remove {folder}" in said
+    assert (folder / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("where", [story, small_model])
