@@ -96,7 +96,7 @@ def test_a_run_may_be_moved(finished: Place, plan: Plan, monkeypatch: pytest.Mon
                 "validate": "train runs",
                 "evaluate": "train runs",
                 "report": "train runs",
-            },  # fmt: skip
+            },
         ),
     ],
 )

@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from spec_convert.training.pipeline import running
+from spec_convert.training.pipeline.interpreters import PACKAGE
 
 from .conftest import Place, in_this_process
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -185,7 +189,8 @@ def test_an_interpreter_without_spec_convert_is_refused_at_once(place: Place, cl
     ran = cli("pipeline", "run.toml")
     assert ran.code == 2
     assert f"{place.path}/bare/bin/python has no spec_convert that runs: " in ran.err
-    assert f"hint: {place.path}/bare/bin/python -m pip install spec-convert==" in ran.err
+    assert f"hint: {place.path}/bare/bin/python -m pip install '{PACKAGE}'" in ran.err
+    assert f"pip install '{PACKAGE}'" in README.read_text(), "one line everywhere"
     assert not place.folder.exists()
 
 

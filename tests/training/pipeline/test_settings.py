@@ -34,7 +34,7 @@ DRY = ("pipeline", "run.toml", "--dry-run", "--json")
         ({"evaluate": {"verifier": "x"}}, "[evaluate]: `verifier` is decided by the pipeline", "it is {verifier}"),
         ({"evaluate": {"report": "x.html"}}, "[evaluate]: `report` is not said here: the last stage", "leave it out"),
         ({"evaluate": {"output": "x.json"}}, "[evaluate]: `output` is decided by the pipeline", "it is {evaluation}"),
-        ({"validate": {"level": "acceptance"}}, "[validate]: level acceptance needs --prompts FILE and --min-", "answered"),
+        ({"validate": {"level": "acceptance"}}, "[validate]: level acceptance needs --prompts FILE and", "answered"),
         ({"validate": {"limit": 3}}, "[validate]: --limit: level tensors measures no acceptance", "level acceptance"),
         (
             {"validate": {"level": "acceptance", "prompts": "asked.jsonl", "min_acceptance_length": 1}},
