@@ -42,6 +42,7 @@ def exam(
     if prompts is None or min_acceptance_length is None:
         return None
     given = {name: value for name, value in settings.items() if value is not None}
+
     from spec_convert.evaluation.evaluation import usable_prompts
 
     asked = {name: given[name] for name in ("engine", "limit", "max_tokens", "speculative_tokens") if name in given}

@@ -70,10 +70,10 @@ def pipeline(  # noqa: PLR0913  (each is a choice of the user's)
     from spec_convert.training.pipeline.settings import as_toml, read_request
 
     request = read_request(file, _said(flags, file))
-    wanted, forced = chosen(request, first=first, last=last, only=only), bool(first or only)
     if dump:
         show(as_toml(request).rstrip())
         return Exit.CLEAN
+    wanted, forced = chosen(request, first=first, last=last, only=only), bool(first or only)
     if dry_run:
         from spec_convert.training.pipeline.overview import overview
 

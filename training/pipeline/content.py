@@ -33,7 +33,7 @@ def content_of(path: Path) -> str | None:
 
 
 def text_of(verifier: Verifier) -> str:
-    """What `identity_of` leaves out of a folder: tokenizer, chat template, generation, code: any name."""
+    """What `identity_of` leaves out of a folder: tokenizer, template, generation, code, whatever their names."""
     if verifier.files.revision is not None:
         return ""
     folder = Path(verifier.name)

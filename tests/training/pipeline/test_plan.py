@@ -133,6 +133,11 @@ def test_stages_are_run_again_when_asked(args: list[str], runs: list[str], finis
     assert list(plan(*args)) == runs
 
 
+def test_a_report_is_of_what_there_is(finished: Place, plan: Plan) -> None:
+    (finished.folder / "evaluation.json").unlink()
+    assert plan("--only", "report") == {"report": "asked for"}
+
+
 def test_stages_that_nobody_asks_for_are_told(finished: Place, cli: Any) -> None:
     finished.ask(vocab=None, evaluate=None)
     rows = {row["stage"]: row for row in cli(*DRY).json["stages"]}
