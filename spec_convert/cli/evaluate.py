@@ -121,8 +121,13 @@ def evaluate(
 
 
 def _write(option: str, file: Path, text: str) -> None:
+    """At one instant, so that nobody reads half of it; what is no file, such as /dev/stdout, is written to."""
+    target = file if file.exists() and not file.is_file() else file.resolve()
+    partial = target if target is file else target.with_name(f".{target.name}.partial")
     try:
-        file.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+        if partial is not target:
+            partial.replace(target)
     except OSError as reason:
         raise UsageError(f"cannot write {file}: {reason.strerror}", hint=f"give another {option}") from reason
 

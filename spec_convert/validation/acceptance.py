@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spec_convert.evaluation.measured import Measured
     from spec_convert.evaluation.prompt import Prompt
 
+ASKED = ("prompts", "min_acceptance_length", "engine", "limit", "max_tokens", "speculative_tokens", "compare")
 LONE = 1.0  # what a draft reaches that is never right: each pass of the verifier gives one token by itself
 
 
@@ -37,16 +38,10 @@ def exam(
 
     Raises UsageError for what cannot be asked, before any draft is opened.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
-    if level is not Depth.ACCEPTANCE:
-        idle = {"prompts": prompts, "min_acceptance_length": min_acceptance_length, **given}
-        _refuse_idle([name for name, value in idle.items() if value is not None], level)
-        return None
+    require_complete(level, prompts=prompts, min_acceptance_length=min_acceptance_length, **settings)
     if prompts is None or min_acceptance_length is None:
-        flags = {"--prompts FILE": prompts, "--min-acceptance-length X": min_acceptance_length}
-        missing = " and ".join(flag for flag, value in flags.items() if value is None)
-        raise UsageError(f"level acceptance needs {missing}", hint="what is to be answered, and how well")
-    _require_threshold(min_acceptance_length, given.get("speculative_tokens"))
+        return None
+    given = {name: value for name, value in settings.items() if value is not None}
 
     from spec_convert.evaluation.evaluation import usable_prompts
 
@@ -57,6 +52,21 @@ def exam(
         least=min_acceptance_length,
         settings=given,
     )
+
+
+def require_complete(level: Depth, **asked: Any) -> None:
+    """Raises UsageError when level `acceptance` lacks what it needs, or another one is given what means nothing there.
+
+    ``asked``: by the names in `ASKED`; None was not given.
+    """
+    given = {name: value for name, value in asked.items() if value is not None}
+    if level is not Depth.ACCEPTANCE:
+        _refuse_idle(list(given), level)
+        return
+    flags = {"prompts": "--prompts FILE", "min_acceptance_length": "--min-acceptance-length X"}
+    if missing := " and ".join(flag for name, flag in flags.items() if name not in given):
+        raise UsageError(f"level acceptance needs {missing}", hint="what is to be answered, and how well")
+    _require_threshold(given["min_acceptance_length"], given.get("speculative_tokens"))
 
 
 def acceptance_findings(source: str, verifier: str | Path | None, exam: Exam) -> list[Finding]:

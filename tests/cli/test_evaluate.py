@@ -211,6 +211,29 @@ def test_what_was_measured_is_told_even_when_the_page_cannot_be_written(
     assert "tau " in ran.out
 
 
+def test_a_file_is_whole_or_what_it_was(
+    cli: Any, found: Any, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(MEASURED)
+    kept = tmp_path / "evaluation.json"
+    kept.write_text("what it was")
+    asked = ("evaluate", "draft", "--prompts", prompts, "--output")
+
+    def full(path: Path, text: str, **_: Any) -> int:
+        path.write_bytes(text.encode()[:9])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert f"cannot write {kept}: No space left" in cli(*asked, kept).err
+    assert kept.read_text() == "what it was"
+    (tmp_path / "link").symlink_to(kept)
+    assert cli(*asked, tmp_path / "link").code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads(kept.read_text())["drafts"] == MEASURED.drafts
+    assert cli(*asked, "/dev/null").code == 0
+
+
 def test_nothing_measured_is_no_acceptance_of_zero(cli: Any, draft: Any, prompts: Path) -> None:
     ran = cli("evaluate", draft.folder, "--verifier", draft.verifier, "--prompts", prompts, "--max-tokens", 1)
     assert ran.code == 2

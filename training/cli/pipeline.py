@@ -14,7 +14,7 @@ from spec_convert.training.recipes import RECIPES
 
 if TYPE_CHECKING:
     from spec_convert.training.pipeline.overview import Planned
-    from spec_convert.training.pipeline.settings import Request
+    from spec_convert.training.pipeline.running import Running
 
 POSITIVE = click.IntRange(min=1)
 
@@ -29,8 +29,8 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--regenerate", is_flag=True, help="Let the verifier answer their questions itself first.")
 @click.option("--draft", type=click.Choice(tuple(RECIPES)), metavar="KIND", help="As for `train`. Default: eagle3.")
 @click.option("--draft-vocab-size", metavar="N", type=POSITIVE, help="Give the draft a vocabulary of its own.")
-@click.option("--epochs", metavar="N", type=POSITIVE, help="How often all is learned.")
-@click.option("--prompts", metavar="FILE", help="Evaluate the draft on them.")
+@click.option("--epochs", metavar="N", type=POSITIVE, help="Passes over the data.")
+@click.option("--prompts", metavar="FILE", help="Also run evaluate, on these prompts.")
 @click.option("--from", "first", metavar="STAGE", help="Run this stage and those after it anew.")
 @click.option("--to", "last", metavar="STAGE", help="End after this stage.")
 @click.option("--only", metavar="STAGE", help="Run this stage alone, anew.")
@@ -63,8 +63,8 @@ def pipeline(  # noqa: PLR0913  (each is a choice of the user's)
     evaluate    is it accepted?                              [evaluate]
     report      one page of all that                         [report]
 
-    What is done is skipped until its options or inputs change. What is interrupted goes on by the same command.
-    Flags win over the file.
+    What is done is skipped until its options or inputs change. What was interrupted or has failed goes on by the
+    same command without --from and --only, which begin anew. Flags win over the file.
     """
     from spec_convert.training.pipeline.planning import chosen
     from spec_convert.training.pipeline.settings import as_toml, read_request
@@ -73,24 +73,22 @@ def pipeline(  # noqa: PLR0913  (each is a choice of the user's)
     if dump:
         show(as_toml(request).rstrip())
         return Exit.CLEAN
-    wanted, forced = chosen(first=first, last=last, only=only), bool(first or only)
+    wanted, forced = chosen(request, first=first, last=last, only=only), bool(first or only)
     if dry_run:
         from spec_convert.training.pipeline.overview import overview
 
         _show_plan(overview(request, wanted, forced=forced), as_json=as_json)
         return Exit.CLEAN
-    return _run(request, wanted, forced=forced, again=_again(context), as_json=as_json)
+    from spec_convert.training.pipeline.running import Running
+
+    running = Running(request, wanted, forced, _again(context), quiet=_quiet(context))
+    return _run(running, as_json=as_json)
 
 
-def _run(request: Request, wanted: tuple[str, ...], *, forced: bool, again: str, as_json: bool) -> int:
-    from spec_convert.training.pipeline.running import Running, StageFailed
-
-    running = Running(request, wanted, forced, again)
-    try:
-        code = running.run()
-    except StageFailed as failed:
+def _run(running: Running, *, as_json: bool) -> int:
+    code = running.run()
+    for failed in running.failed:
         show_error(failed)
-        code = failed.code
     if as_json:
         show_json(running.to_json())
     elif code == Exit.CLEAN:
@@ -118,17 +116,22 @@ def _said(flags: dict[str, Any], file: Path | None) -> dict[str, Any]:
 
 
 def _again(context: click.Context) -> str:
-    """The command that goes on: the same, without --from, which would begin anew what is done by now."""
+    """The command that goes on: --from and --only would begin anew what is done by now."""
     from spec_convert.training.pipeline.options import option_words
 
-    words: list[str] = []
+    params = context.params | {"first": None, "last": context.params["only"] or context.params["last"], "only": None}
+    words = ["spec-convert", *(["--quiet"] if _quiet(context) else []), "pipeline"]
     for param in context.command.params:
-        value = context.params[param.name or ""]
+        value = params[param.name or ""]
         if isinstance(param, click.Argument):
             words += [str(value)] if value else []
-        elif param.name not in ("first", "as_json") and value not in (None, (), False):
+        elif param.name != "as_json" and value not in (None, (), False):
             words += option_words(param, value, where="") if isinstance(param, click.Option) else []
-    return shlex.join(["spec-convert", "pipeline", *words])
+    return shlex.join(words)
+
+
+def _quiet(context: click.Context) -> bool:
+    return bool(context.find_root().params.get("quiet"))
 
 
 def _show_plan(planned: Planned, *, as_json: bool) -> None:

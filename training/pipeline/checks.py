@@ -32,6 +32,17 @@ def _train(params: Mapping[str, Any]) -> None:
         raise UsageError(f"[train]: {problem.message}", hint=problem.hint) from problem
 
 
+def _validate(params: Mapping[str, Any]) -> None:
+    from spec_convert.findings import Depth
+    from spec_convert.validation.acceptance import ASKED, require_complete
+
+    try:
+        require_complete(Depth(params["level"]), **{name: params[name] for name in ASKED})
+    except UsageError as problem:
+        raise UsageError(f"[validate]: {problem.message}", hint=problem.hint) from problem
+    _prompts(params)
+
+
 def _prompts(params: Mapping[str, Any]) -> None:
     if params["prompts"] is not None:
         hub_dataset(params["prompts"])
@@ -39,6 +50,6 @@ def _prompts(params: Mapping[str, Any]) -> None:
 
 CHECKS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
     "train": _train,
-    "validate": _prompts,
+    "validate": _validate,
     "evaluate": _prompts,
 }

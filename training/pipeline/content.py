@@ -10,8 +10,10 @@ from pathlib import Path
 from spec_convert.training.store.manifest import NAME, read_manifest
 from spec_convert.verifier import Verifier
 
-# Of a verifier's folder what decides tokens and answers besides config.json and the weights.
-TEXT = ("tokenizer", "chat_template", "special_tokens_map", "added_tokens", "vocab", "merges", "generation_config")
+# Files of a verifier's folder that decide neither tokens nor answers, or of which `identity_of` knows.
+IDENTIFIED = ("config.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.index.json")
+UNREAD = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.onnx_data")  # weights once more, which no stage opens
+ABOUT = ("*.md", "LICEN[CS]E*", "NOTICE*", "USE_POLICY*", "*.pdf", "*.png", "*.jpg", "*.svg")
 
 
 def content_of(path: Path) -> str | None:
@@ -31,11 +33,12 @@ def content_of(path: Path) -> str | None:
 
 
 def text_of(verifier: Verifier) -> str:
-    """What `identity_of` leaves out of a folder: the files of tokenizer, chat template and generation."""
+    """What `identity_of` leaves out of a folder: tokenizer, template, generation, code, whatever their names."""
     if verifier.files.revision is not None:
         return ""
-    names = sorted(name for name in verifier.files.sizes() if name.startswith(TEXT))
-    return _digest([[name, _of_file(verifier.files.path(name))] for name in names])
+    folder = Path(verifier.name)
+    texts = [file for file in _files(folder) if not any(map(file.match, (*IDENTIFIED, *UNREAD, *ABOUT)))]
+    return _digest([[str(file.relative_to(folder)), _of_file(file)] for file in texts])
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from spec_convert.evaluation.rows import read_rows
 from spec_convert.training.capture.estimate import ITEM_BYTES
-from spec_convert.training.pipeline.job import Job
+from spec_convert.training.pipeline.job import QUIET, Job
 from spec_convert.training.pipeline.machine import flops
 from spec_convert.training.pipeline.work import draft_weights, training_work, verifier_weights
 from spec_convert.training.record import StageRecord
@@ -20,11 +21,12 @@ Basis = Literal["measured", "rough", "unknown"]
 LETTERS = 4  # of a token, in most languages that are written in letters
 OF_A_TOKEN = 5  # bytes in a prepared store: an id and its mask
 OF_A_WEIGHT = 12  # bytes in a training's state: the weight and two moments in float32
+AMOUNTS = ("--max-samples", "--target-tokens", "--epochs", "--max-steps")  # options that decide how many tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """None: nobody knows. ``basis``: of the seconds; "measured" is in an earlier run of this folder."""
+    """None: nobody knows. ``basis``: of the seconds; "measured" is here, by the same commands but for amounts."""
 
     bytes: int | None = None
     seconds: float | None = None
@@ -33,23 +35,44 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """``remade``: those of the ``jobs`` that will have run before: what lies there of them says nothing any more."""
+    """``remade``: those of the ``jobs`` that will have run before: what lies there of them says nothing any more.
+
+    ``records``: what became of stages in earlier runs.
+    """
 
     jobs: Sequence[Job]
     remade: frozenset[str] = frozenset()
+    records: Mapping[str, StageRecord] = field(default_factory=dict)
 
-    def of(self, job: Job, record: StageRecord) -> Estimate:
+    def of(self, job: Job) -> Estimate:
         tokens = self.tokens(job)
         size = None if tokens is None else _bytes(job, tokens)
-        took = record.seconds if record.state == "done" else None
-        if took is not None and tokens and record.tokens:
-            return Estimate(size, took * tokens / record.tokens, "measured")
-        if took is not None and record.tokens is None:
-            return Estimate(size, took, "measured")
+        if (seconds := self._measured(job, tokens)) is not None:
+            return Estimate(size, seconds, "measured")
         work = _work(job)
-        if not work or tokens is None:
+        if not work or tokens is None or job.python != sys.executable:  # another torch has another speed
             return Estimate(size)
         return Estimate(size, work * tokens / flops() / (job.processes or 1), "rough")
+
+    def _measured(self, job: Job, tokens: int | None) -> float | None:
+        """As long as it took before: by the token, where these are counted, and otherwise for the same again."""
+        before = self.records.get(job.stage.name)
+        if before is None or before.state != "done" or before.seconds is None or not self._alike(job):
+            return None
+        if before.tokens and tokens:
+            return before.seconds * tokens / before.tokens
+        remade = any(maker.stage.name in self.remade for maker in job.makers)
+        return None if before.tokens or remade or before.inputs != job.inputs() else before.seconds
+
+    def _alike(self, job: Job) -> bool:
+        """Whether it was run by the same command, but for amounts, on what such commands had made before."""
+        before = self.records.get(job.stage.name)
+        if before is None or _but_amounts(before.command) != _but_amounts(job.command()):
+            return False
+        makers = job.makers
+        made = [self.records.get(maker.stage.name) for maker in makers]
+        since = any(one is None or one.started > before.started for one in made)
+        return not since and all(map(self._alike, makers))
 
     def tokens(self, job: Job) -> int | None:
         """That go through a stage, as often as they do; None: it does not count them, or nobody knows."""
@@ -115,9 +138,23 @@ def _bytes(job: Job, tokens: int) -> int | None:
         verifier, params = open_verifier(job.request.verifier), job.params
         layers = params["layer_ids"] or default_layers(verifier.num_hidden_layers)
         return tokens * (len(layers) * verifier.hidden_size * ITEM_BYTES[params["dtype"]] + OF_A_TOKEN)
-    settings = job.params_of_training
-    saved = ITEM_BYTES[settings.dtype or "bfloat16"]
-    return draft_weights(settings, job.request) * (OF_A_WEIGHT + settings.epochs * saved)
+    return _of_training(job)
+
+
+def _of_training(job: Job) -> int | None:
+    """A state, and a draft for each epoch, of the verifier's type unless another is asked for."""
+    from spec_convert.verifier import open_verifier
+
+    settings, facts = job.params_of_training, open_verifier(job.request.verifier).text_config
+    dtype = settings.dtype or facts.get("dtype") or facts.get("torch_dtype")
+    if dtype not in ITEM_BYTES:
+        return None
+    return draft_weights(settings, job.request) * (OF_A_WEIGHT + settings.epochs * ITEM_BYTES[dtype])
+
+
+def _but_amounts(command: Sequence[str]) -> list[str]:
+    said = [word for word in command if word not in QUIET]
+    return [word for word, before in zip(said, ["", *said], strict=False) if not {word, before} & {*AMOUNTS}]
 
 
 def _work(job: Job) -> float:

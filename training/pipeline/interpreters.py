@@ -9,13 +9,14 @@ from importlib.metadata import version
 
 from spec_convert.errors import UsageError
 
+PACKAGE = "spec-convert @ git+https://github.com/OWNER/spec-convert"  # as README.md installs it
 GPUS = "import torch; print(torch.cuda.device_count())"
 
 
 def require_usable(python: str) -> None:
     """Raises UsageError when ``python`` cannot run our verbs, or would run those of another version."""
     ours = version("spec-convert")
-    install = f"{python} -m pip install spec-convert=={ours}"
+    install = f"{python} -m pip install '{PACKAGE}'"
     try:
         said = _ask(python, "-m", "spec_convert", "--version")
     except OSError as reason:

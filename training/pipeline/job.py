@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 PROGRAM = ("-m", "spec_convert")
+QUIET = ("--quiet",)
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,12 @@ class Job:
     def params_of_training(self) -> TrainSettings:
         return train_settings(self.params)
 
-    @property
-    def command(self) -> list[str]:
-        python, words, processes = self.python, self.words, self.processes
-        if processes is None:
-            return [python, *PROGRAM, self.stage.verb, *words]
-        if "parallel" not in self.options:
+    def command(self, *, quiet: bool = False) -> list[str]:
+        words, processes = self.words, self.processes
+        launcher = () if processes is None else (*LAUNCHER, str(processes))
+        if processes is not None and "parallel" not in self.options:
             words += ["--parallel", "ddp"]
-        return [python, *LAUNCHER, str(processes), *PROGRAM, self.stage.verb, *words]
+        return [self.python, *launcher, *PROGRAM, *(QUIET if quiet else ()), self.stage.verb, *words]
 
     @property
     def python(self) -> str:
@@ -77,7 +76,7 @@ class Job:
         if not self.stage.launched:
             return None
         asked = self.request.processes(self.stage)
-        count = asked or (1 if "device" in self.options else gpus_of(self.python))
+        count = asked or (1 if "device" in self.options else max(1, gpus_of(self.python)))
         return count if count > 1 or "parallel" in self.options else None
 
     @property
@@ -88,20 +87,32 @@ class Job:
     def makes(self) -> Thing:
         return self.things[self.stage.makes]
 
+    @property
+    def makers(self) -> list[Job]:
+        """The stages that make what it reads."""
+        names = {self.things[name].made_by for name in self.reads}
+        return [Job(stage, self.request, self.things) for stage in STAGES if stage.name in names]
+
     def inputs(self) -> str:
-        """A digest of all that decides what comes out. Raises UsageError when something that it reads is not there."""
+        """A digest of all that decides what comes out. Raises UsageError when something that it needs is not there."""
         reads = {name: self.things[name].content() for name in self.reads}
         for name, content in reads.items():
-            if content is None:
-                (value, *_), maker = self.things[name].values(), self.things[name].made_by
+            if content is None and name not in self.stage.also:
                 raise UsageError(
-                    f"the stage {self.stage.name} reads {value}, which is not there", hint=f"begin with --from {maker}"
+                    f"the stage {self.stage.name} reads {self.things[name].values()[0]}, which is not there",
+                    hint=f"begin with --from {self._first_maker(name)}",
                 )
         decide = {key: value for key, value in self.options.items() if key not in self.stage.harmless}
         decide |= {key: content_of(Path(decide[key])) or decide[key] for key in self.stage.files if key in decide}
         asked = self.request.processes(self.stage)
         parts = [self.stage.name, decide, reads, asked, version("spec-convert")]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _first_maker(self, name: str) -> str:
+        """The stage to begin with, so that a thing which is not there is made, and what that takes."""
+        maker = next(job for job in self.makers if job.stage.name == self.things[name].made_by)
+        absent = (read for read in maker.reads if self.things[read].made_by and self.things[read].content() is None)
+        return next((maker._first_maker(read) for read in absent), maker.stage.name)
 
     def _words(self, text: str) -> Sequence[str]:
         names = things_in([text])

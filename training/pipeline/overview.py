@@ -13,7 +13,7 @@ from typing import Any
 from spec_convert.training.capture.estimate import readable
 from spec_convert.training.pipeline.estimating import Estimate, Estimator
 from spec_convert.training.pipeline.job import Job, jobs_of
-from spec_convert.training.pipeline.planning import Verdict, judge
+from spec_convert.training.pipeline.planning import Verdict, judge, nobody_asks
 from spec_convert.training.pipeline.settings import Request
 from spec_convert.training.pipeline.stages import STAGES
 from spec_convert.training.record import open_record
@@ -36,7 +36,7 @@ class Row:
             "stage": self.name, "runs": self.verdict.runs, "why": self.verdict.why,
             "reads": [value for name in job.reads for value in job.things[name].values()] if job else [],
             "writes": list(job.makes.values()) if job else [], "bytes": estimate.bytes, "seconds": estimate.seconds,
-            "basis": estimate.basis, "command": job.command if job else [],
+            "basis": estimate.basis, "command": job.command() if job else [],
         }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class Planned:
                 reads = [value for name in row.job.reads for value in row.job.things[name].values()]
                 shown = ", ".join(_within(value, folder) for value in reads)
                 yield f"{row.name}: {shown} -> {', '.join(_within(one, folder) for one in row.job.makes.values())}"
-                yield f"  {shlex.join(row.job.command)}"
+                yield f"  {shlex.join(row.job.command())}"
         if any(row.verdict.runs and row.estimate.basis == "rough" for row in self.stages):
             yield "~ is rough: weights times tokens, at the speed of a matrix product on this machine"
 
@@ -78,13 +78,12 @@ def overview(request: Request, wanted: Sequence[str], *, forced: bool) -> Planne
         if stage.name not in wanted:
             continue
         if (job := jobs.get(stage.name)) is None:
-            absent = ", ".join(f"[{table}]" for table in request.missing(stage))
-            rows.append(Row(stage.name, Verdict(False, f"nobody asks for it: there is no {absent}")))
+            rows.append(Row(stage.name, Verdict(False, nobody_asks(request, stage))))
             continue
         known = record.of(stage.name)
         verdict = judge(job, known, forced=forced, remade=remade)
         if verdict.runs:
-            estimate = Estimator(tuple(jobs.values()), frozenset(remade)).of(job, known)
+            estimate = Estimator(tuple(jobs.values()), frozenset(remade), record.stages).of(job)
             remade.add(stage.name)
         else:
             estimate = Estimate(sum(map(_on_disk, map(Path, job.makes.values()))))

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from spec_convert.errors import unknown_name
+from spec_convert.errors import UsageError, unknown_name
 from spec_convert.training.pipeline.job import Job
-from spec_convert.training.pipeline.stages import NAMES
+from spec_convert.training.pipeline.settings import Request
+from spec_convert.training.pipeline.stages import NAMES, STAGES, Stage
 from spec_convert.training.record import StageRecord
 
 GOES_ON = {"running": "killed", "interrupted": "interrupted"}  # the states of which the same command goes on
@@ -23,13 +24,29 @@ class Verdict:
     anew: bool = False
 
 
-def chosen(*, first: str | None, last: str | None, only: str | None) -> tuple[str, ...]:
-    """The names of the stages from ``first`` to ``last``, in order. Raises UsageError."""
+def chosen(request: Request, *, first: str | None, last: str | None, only: str | None) -> tuple[str, ...]:
+    """The names of the stages from ``first`` to ``last``, in order. Raises UsageError when there is nothing to do."""
     for name in (first, last, only):
         if name is not None and name not in NAMES:
             raise unknown_name("stage", name, NAMES, "spec-convert pipeline --help")
+    if only and (first or last):
+        raise UsageError("--only is for one stage alone", hint="leave it out, or --from and --to")
     begin, end = NAMES.index(only or first or NAMES[0]), NAMES.index(only or last or NAMES[-1])
+    if begin > end:
+        raise UsageError(f"{last} comes before {first}", hint=f"the order is {', '.join(NAMES)}")
+    found = STAGES[begin : end + 1]
+    if not any(request.wants(stage) for stage in found):
+        hint = f"add {tables_without(request, found[0])} to the file of the run"
+        raise UsageError(f"{found[0].name}: {nobody_asks(request, found[0])}", hint=hint)
     return NAMES[begin : end + 1]
+
+
+def nobody_asks(request: Request, stage: Stage) -> str:
+    return f"nobody asks for it: there is no {tables_without(request, stage)}"
+
+
+def tables_without(request: Request, stage: Stage) -> str:
+    return ", ".join(f"[{table}]" for table in request.missing(stage))
 
 
 def judge(job: Job, record: StageRecord, *, forced: bool, remade: Collection[str] = ()) -> Verdict:

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -67,31 +67,21 @@ def hearing() -> Iterator[Heard]:
             signal.signal(number, handler)
 
 
-def run(command: Sequence[str], log: Path, heard: Heard, *, printed: Path | None) -> Ended:
+def run(command: Sequence[str], log: Path, heard: Heard) -> Ended:
     """Run ``command`` to its end. What it says is shown on stderr as it comes, and added to ``log``.
 
-    ``printed``: a file for what it prints on stdout, which appears when that is whole. The process is not in our
-    group: a terminal's Ctrl-C reaches it once, through us.
+    The process is not in our group: a terminal's Ctrl-C reaches it once, through us.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as begun:
         begun.write(f"\n[{now()}] {shlex.join(command)}\n")
     began = time.monotonic()
-    partial = printed.with_name(f".{printed.name}.partial") if printed else None
-    with partial.open("wb") if partial else nullcontext() as out:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out or subprocess.PIPE,
-            stderr=subprocess.PIPE if out else subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-    said = process.stderr or process.stdout
-    assert said is not None
-    code = _wait(process, said, log, heard)
-    if partial and printed:
-        if partial.stat().st_size:  # verbs print their result at once, also one that is a failure
-            partial.replace(printed)
-        else:
-            partial.unlink()
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    code = _wait(process, process.stdout, log, heard)
     return Ended(code, time.monotonic() - began)
 
 

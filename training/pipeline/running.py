@@ -37,13 +37,18 @@ class StageFailed(SpecConvertError):
 
 @dataclass
 class Running:
-    """``forced``: the stages run whatever is there. ``again``: the command that goes on with this run."""
+    """``forced``: the stages run whatever is there. ``again``: the command that goes on with this run.
+
+    ``quiet``: stages narrate nothing. ``failed``: what went wrong, in order.
+    """
 
     request: Request
     wanted: Sequence[str]
     forced: bool
     again: str
+    quiet: bool = False
     ran: list[str] = field(default_factory=list)
+    failed: list[StageFailed] = field(default_factory=list)
 
     @cached_property
     def record(self) -> Record:
@@ -55,7 +60,11 @@ class Running:
         return record
 
     def run(self) -> int:
-        """The exit code: 0, or 128 and the signal that came. Raises StageFailed, or UsageError before the start."""
+        """The exit code: 0, 128 and the signal that came, or that of the last stage that ``failed``.
+
+        What is found to be wrong with the draft ends no run: the stages after that speak of it too. Raises UsageError
+        before the start.
+        """
         jobs = jobs_of(self.request, self.wanted)
         with claimed(self.request.layout.path, "pipeline"), hearing() as heard:
             self._leave_out()
@@ -63,9 +72,16 @@ class Running:
             for job in jobs:
                 if heard.signal:
                     return self._stopped(job.stage.name, 128 + heard.signal)
-                if code := self._one(job, heard):
-                    return code
-        return Exit.CLEAN
+                try:
+                    code = self._one(job, heard)
+                except StageFailed as failure:
+                    self.failed.append(failure)
+                    if not (job.stage.about and failure.code == Exit.FINDINGS):
+                        break
+                else:
+                    if code:
+                        return code
+        return self.failed[-1].code if self.failed else Exit.CLEAN
 
     def made(self) -> list[tuple[str, str]]:
         """What there is now, and what to type next: names and values."""
@@ -98,8 +114,7 @@ class Running:
         self._forget_what_is_about(job)
         say(f"{name}: {verdict.why}")
         started = self._start(job, carried=None if verdict.anew else record.seconds)
-        printed = Path(job.makes.values()[0]) if job.stage.printed else None
-        ended = run(started.command, self.request.layout.path / started.log, heard, printed=printed)
+        ended = run(started.command, self.request.layout.path / started.log, heard)
         self.ran.append(name)
         return self._ended(job, started, ended, heard)
 
@@ -108,8 +123,8 @@ class Running:
         for path in (job.request.layout.path / one for one in job.stage.moves):
             path.parent.mkdir(parents=True, exist_ok=True)
         started = StageRecord(
-            state="running", inputs=job.inputs(), command=tuple(job.command), started=now(), seconds=carried,
-            log=f"logs/{name}.log",
+            state="running", inputs=job.inputs(), command=tuple(job.command(quiet=self.quiet)), started=now(),
+            seconds=carried, log=f"logs/{name}.log",
         )  # fmt: skip
         self._put(name, started)
         return started

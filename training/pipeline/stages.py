@@ -10,7 +10,7 @@ from typing import Any
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 HELD_OUT = "-held-out"  # what the names of stages and things end in that are of conversations not learned from
-PRINTED = "it is printed into a file of the run"
+PRINTED = "what a stage prints is shown and kept in its log"
 WRITTEN = "the pipeline says where its files lie"
 WHOLE = "what a run is made of is decided once, at the top of the file"
 VOCABULARY = "[vocab] makes it"
@@ -20,13 +20,13 @@ VOCABULARY = "[vocab] makes it"
 class Stage:
     """A verb and its words. `{thing}` in them stands for things of the run: see `things`.
 
-    A group of words is left out when this run has no such thing. ``also``: things that it reads unnamed, where the run
-    has them. ``asked_by``: tables of the file without which there is no such stage. ``table``: the one with the options
-    of the verb. ``usual``: options unless that table says otherwise. ``refused``: options that are not the user's, and
-    why. ``harmless``: options that do not change what comes out. ``files``: options that may name a file or a folder.
-    ``moves``: what of the run's folder is moved aside before the stage begins anew. ``printed``: what it makes is what
-    it prints. ``launched``: by torchrun, where there are several processes. ``about``: what it makes speaks of what it
-    reads, and is wrong as soon as that is another.
+    A group of words is left out when this run has no such thing. ``also``: things that it reads unnamed, as far as they
+    are there. ``asked_by``: tables of the file without which there is no such stage. ``table``: the one with the
+    options of the verb. ``usual``: options unless that table says otherwise. ``refused``: options that are not the
+    user's, and why. ``harmless``: options that do not change what comes out. ``files``: options that may name a file or
+    a folder. ``moves``: what of the run's folder is moved aside before the stage begins anew. ``launched``: by
+    torchrun, where there are several processes. ``about``: what it makes speaks of what it reads, and is wrong as soon
+    as that is another.
     """
 
     name: str
@@ -41,7 +41,6 @@ class Stage:
     refused: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     harmless: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
-    printed: bool = False
     launched: bool = False
     about: bool = False
 
@@ -124,8 +123,8 @@ STAGES = (
     ),
     Stage(
         name="evaluate", verb="evaluate", table="evaluate",
-        words=(("{draft}", "--verifier", "{verifier}", "--json"),),
-        makes="evaluation", asked_by=("evaluate",), moves=("evaluation.json",), printed=True,
+        words=(("{draft}", "--verifier", "{verifier}", "--output", "{evaluation}"),),
+        makes="evaluation", asked_by=("evaluate",), moves=("evaluation.json",),
         refused={"json": PRINTED, "report": "the last stage writes one"}, harmless=frozenset({"verbose"}),
         files=("prompts",), about=True,
     ),

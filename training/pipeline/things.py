@@ -58,7 +58,7 @@ def things_of(request: Request) -> Mapping[str, Thing]:
 def draft_in(training: Path, request: Request) -> Path:
     """The draft that is worth looking at: the best on what is held out, else the last. Which, is known once trained."""
     found = _draft(training)
-    return found or training / ("best" if request.sources(held_out=True) else "epoch_*")
+    return found or training / ("best" if request.sources(held_out=True) else "epoch_NNNN")
 
 
 def _draft(training: Path) -> Path | None:

@@ -25,8 +25,8 @@ from spec_convert.training.vocabulary.files import KeyFile, read_key_file
 
 SCHEMA_VERSION = 1
 RUN = anew("the command that made this run")
-VALIDATE = anew("spec-convert validate DRAFT --format json")
-EVALUATE = anew("spec-convert evaluate DRAFT --prompts FILE --json")
+VALIDATE = anew("spec-convert validate DRAFT --output json=RUN/validation.json")
+EVALUATE = anew("spec-convert evaluate DRAFT --prompts FILE --output RUN/evaluation.json")
 
 
 class Reached(BaseModel):

@@ -199,7 +199,7 @@ def test_on_the_real_model_the_draft_helps(smollm2: Path, tmp_path: Path, monkey
     folder = tmp_path / "demo"
     folder.mkdir()
     (folder / "verifier").symlink_to(smollm2)
-    assert run(["demo", "--folder", str(folder)]) == 0
+    assert run(["demo", "--folder", str(folder), "--epochs", "3"]) == 0
     measured = json.loads((folder / "evaluation.json").read_text())
     assert measured["mean_acceptance_length"] > 1.3
     assert measured["lossless"] is True

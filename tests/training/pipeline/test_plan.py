@@ -12,7 +12,7 @@ import pytest
 from .conftest import Place
 
 CHANGED = "its options or what it reads have changed"
-DRY = ("pipeline", "run.toml", "--to", "evaluate", "--dry-run", "--json")
+DRY = ("pipeline", "run.toml", "--dry-run", "--json")
 Plan = Callable[..., dict[str, str]]
 
 
@@ -27,15 +27,15 @@ def test_a_run_that_is_done_has_nothing_left_to_do(finished: Place, plan: Plan) 
         ({"train": {"save_steps": 5}}, []),
         ({"generate": {"batch_tokens": 100}}, []),
         ({"evaluate": {"verbose": False}}, []),
-        ({"prepare": {"seq_length": 64}}, ["prepare", "generate", "vocab", "train", "validate", "evaluate"]),
-        ({"generate": {"dtype": "bfloat16"}}, ["generate", "vocab", "train", "validate", "evaluate"]),
-        ({"vocab": {"draft_vocab_size": 90}}, ["vocab", "train", "validate", "evaluate"]),
-        ({"train": {"lr": 0.01}}, ["train", "validate", "evaluate"]),
-        ({"train": {"processes": 2}}, ["train", "validate", "evaluate"]),
-        ({"vocab": None}, ["train", "validate", "evaluate"]),
-        ({"validate": {"level": "headers"}}, ["validate"]),
-        ({"evaluate": {"limit": 2}}, ["evaluate"]),
-        ({"validate": {"level": "headers"}, "evaluate": {"limit": 2}}, ["validate", "evaluate"]),
+        ({"prepare": {"seq_length": 64}}, ["prepare", "generate", "vocab", "train", "validate", "evaluate", "report"]),
+        ({"generate": {"dtype": "bfloat16"}}, ["generate", "vocab", "train", "validate", "evaluate", "report"]),
+        ({"vocab": {"draft_vocab_size": 90}}, ["vocab", "train", "validate", "evaluate", "report"]),
+        ({"train": {"lr": 0.01}}, ["train", "validate", "evaluate", "report"]),
+        ({"train": {"processes": 2}}, ["train", "validate", "evaluate", "report"]),
+        ({"vocab": None}, ["train", "validate", "evaluate", "report"]),
+        ({"validate": {"level": "headers"}}, ["validate", "report"]),
+        ({"evaluate": {"limit": 2}}, ["evaluate", "report"]),
+        ({"validate": {"level": "headers"}, "evaluate": {"limit": 2}}, ["validate", "evaluate", "report"]),
     ],
     ids=str,
 )
@@ -53,18 +53,29 @@ def test_what_is_read_counts_by_its_content(finished: Place, plan: Plan) -> None
     assert plan() == {}
     with (finished.path / "renamed.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "Why?"}) + "\n")
-    assert plan() == {"evaluate": CHANGED}
+    assert plan() == {"evaluate": CHANGED, "report": "evaluate runs"}
     with (finished.path / "learned.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "Why?", "response": "So"}) + "\n")
     assert plan()["prepare"] == CHANGED
     assert plan()["train"] == "generate runs"
 
 
+@pytest.mark.parametrize(
+    "file", ["spiece.model", "tekken.json", "qwen.tiktoken", "chat_template.jinja", "modeling_it.py"]
+)
+def test_a_tokenizer_of_any_name_is_a_part_of_the_verifier(file: str, finished: Place, plan: Plan) -> None:
+    (finished.path / "verifier" / "README.md").write_text("It says nothing")
+    (finished.path / "verifier" / "model.gguf").write_text("and neither does this")
+    assert plan() == {}
+    (finished.path / "verifier" / file).write_text("another")
+    assert "prepare" in plan()
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json"])
 def test_another_verifier_changes_everything(file: str, finished: Place, plan: Plan) -> None:
     path = finished.path / "verifier" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | {"another": 1}))
-    assert list(plan()) == ["prepare", "generate", "vocab", "train", "validate", "evaluate"]
+    assert list(plan()) == ["prepare", "generate", "vocab", "train", "validate", "evaluate", "report"]
 
 
 def test_a_run_may_be_moved(finished: Place, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +87,16 @@ def test_a_run_may_be_moved(finished: Place, plan: Plan, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("lost", "why"),
     [
-        ("run/evaluation.json", {"evaluate": "what it made is gone"}),
-        ("run/validation.json", {"validate": "what it made is gone"}),
+        ("run/evaluation.json", {"evaluate": "what it made is gone", "report": "evaluate runs"}),
+        ("run/validation.json", {"validate": "what it made is gone", "report": "validate runs"}),
         (
             "run/training/epoch_0002",
-            {"train": "what it made is gone", "validate": "train runs", "evaluate": "train runs"},
+            {
+                "train": "what it made is gone",
+                "validate": "train runs",
+                "evaluate": "train runs",
+                "report": "train runs",
+            },
         ),
     ],
 )
@@ -108,13 +124,18 @@ def test_what_was_changed_is_made_again(finished: Place, plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("args", "runs"),
     [
-        (["--from", "train"], ["train", "validate", "evaluate"]),
-        (["--from", "evaluate"], ["evaluate"]),
+        (["--from", "train"], ["train", "validate", "evaluate", "report"]),
+        (["--from", "evaluate"], ["evaluate", "report"]),
         (["--only", "validate"], ["validate"]),
     ],
 )
 def test_stages_are_run_again_when_asked(args: list[str], runs: list[str], finished: Place, plan: Plan) -> None:
     assert list(plan(*args)) == runs
+
+
+def test_a_report_is_of_what_there_is(finished: Place, plan: Plan) -> None:
+    (finished.folder / "evaluation.json").unlink()
+    assert plan("--only", "report") == {"report": "asked for"}
 
 
 def test_stages_that_nobody_asks_for_are_told(finished: Place, cli: Any) -> None:
@@ -130,7 +151,37 @@ def test_a_stage_whose_input_is_not_there_is_refused(place: Place, cli: Any) -> 
     ran = cli("pipeline", "run.toml", "--only", "train", "--dry-run")
     assert ran.code == 2
     assert "the stage train reads" in ran.err
-    assert "hint: begin with --from generate" in ran.err
+    assert "hint: begin with --from prepare" in ran.err, "its states were made of something, which is not there either"
+    assert not place.folder.exists()
+
+
+def test_the_first_stage_whose_output_is_lost_is_the_one_to_begin_with(finished: Place, cli: Any) -> None:
+    shutil.rmtree(finished.folder / "states")
+    assert "hint: begin with --from generate" in cli("pipeline", "run.toml", "--from", "train", "--dry-run").err
+    shutil.rmtree(finished.folder / "training")
+    assert "hint: begin with --from generate" in cli("pipeline", "run.toml", "--only", "validate", "--dry-run").err
+
+
+@pytest.mark.parametrize(
+    ("args", "said", "hint"),
+    [
+        (("--from", "report", "--to", "prepare"), "prepare comes before report", "the order is regenerate, prepare"),
+        (("--only", "train", "--to", "prepare"), "--only is for one stage alone", "leave it out"),
+        (("--only", "train", "--from", "train"), "--only is for one stage alone", "leave it out"),
+        (("--only", "regenerate"), "regenerate: nobody asks for it: there is no [regenerate]", "add [regenerate]"),
+        (
+            ("--from", "prepare-held-out", "--to", "generate-held-out"),
+            "prepare-held-out: nobody asks for it: there is no [held_out]",
+            "add [held_out]",
+        ),
+    ],
+)
+def test_a_choice_of_no_stage_is_refused(args: tuple[str, ...], said: str, hint: str, place: Place, cli: Any) -> None:
+    for more in ((), ("--dry-run",)):
+        ran = cli("pipeline", "run.toml", *args, *more)
+        assert (ran.code, ran.out) == (2, "")
+        assert said in ran.err
+        assert hint in ran.err.partition("hint: ")[2]
     assert not place.folder.exists()
 
 
@@ -142,6 +193,10 @@ def test_the_plan_is_a_table_with_what_is_read_and_written(finished: Place, cli:
     assert f"train: {finished.path}/verifier, states, vocabulary -> training\n" in below
     assert "-m spec_convert train --verifier-name-or-path" in below
     assert f"{finished.path}/run/training" in below
+
+
+def test_a_draft_that_is_not_trained_yet_is_named_as_it_will_be(place: Place, cli: Any) -> None:
+    assert f"validate {place.folder}/training/epoch_NNNN --verifier" in cli(*DRY[:-1]).out
 
 
 def test_a_dry_run_writes_nothing(place: Place, cli: Any) -> None:

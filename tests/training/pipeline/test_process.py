@@ -36,20 +36,10 @@ def test_both_streams_are_shown_and_kept_and_logs_grow(tmp_path: Path, capfd: py
     code = "import sys; print('out'); sys.stderr.write('err\\n')"
     with hearing() as heard:
         for _ in range(2):
-            assert run(started(code), tmp_path / "logs" / "it.log", heard, printed=None).code == 0
+            assert run(started(code), tmp_path / "logs" / "it.log", heard).code == 0
     assert (tmp_path / "logs" / "it.log").read_text().count("out\nerr\n") == 2
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "out\nerr\n" * 2)
-
-
-def test_what_is_printed_becomes_a_file_when_it_is_whole(tmp_path: Path) -> None:
-    printed, log = tmp_path / "it.json", tmp_path / "log"
-    with hearing() as heard:
-        assert run(started("print('{}'); import sys; sys.exit(1)"), log, heard, printed=printed).code == 1
-        assert printed.read_text() == "{}\n"
-        assert run(started("import sys; sys.exit('nothing')"), log, heard, printed=tmp_path / "none").code == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["it.json", "log"]
-    assert "nothing" in log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +64,7 @@ def test_signals_reach_the_stage_once_each(sent: list[signal.Signals], told: lis
     thread = threading.Thread(target=send)
     with hearing() as heard:
         thread.start()
-        ended = run(started(TOLD, str(len(sent))), log, heard, printed=None)
+        ended = run(started(TOLD, str(len(sent))), log, heard)
     thread.join()
     assert (ended.code, heard.signal) == (7, sent[0])
     assert f"heard {' '.join(map(str, told))}\n" in log.read_text()
@@ -83,7 +73,7 @@ def test_signals_reach_the_stage_once_each(sent: list[signal.Signals], told: lis
 def test_a_signal_before_the_stage_is_up_reaches_it(tmp_path: Path) -> None:
     with hearing() as heard:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert run(started("import time; time.sleep(60)"), tmp_path / "log", heard, printed=None).code == -15
+        assert run(started("import time; time.sleep(60)"), tmp_path / "log", heard).code == -15
 
 
 def test_handlers_are_given_back_and_ignored_signals_stay_ignored(monkeypatch: Any) -> None:
@@ -101,7 +91,7 @@ def test_handlers_are_given_back_and_ignored_signals_stay_ignored(monkeypatch: A
 def test_nothing_of_a_stage_stays_behind(tmp_path: Path) -> None:
     code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
     with hearing() as heard:
-        ended = run(started(code), tmp_path / "log", heard, printed=None)
+        ended = run(started(code), tmp_path / "log", heard)
     assert ended.seconds < 30
     assert gone(int((tmp_path / "log").read_text().split()[-1]))
 

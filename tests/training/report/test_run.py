@@ -59,7 +59,7 @@ def test_the_folder_of_a_training_is_a_run_of_its_own(tmp_path: Path) -> None:
     draft = tmp_path / "run" / "epoch_0002"
     assert list(missing.values()) == [
         f"spec-convert validate {draft} --output json={tmp_path / 'run' / 'validation.json'}",
-        f"spec-convert evaluate {draft} --prompts questions.jsonl --json > {tmp_path / 'run' / 'evaluation.json'}",
+        f"spec-convert evaluate {draft} --prompts questions.jsonl --output {tmp_path / 'run' / 'evaluation.json'}",
     ]
 
 
