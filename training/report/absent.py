@@ -44,7 +44,7 @@ def absent(run: Run) -> Iterator[Absent]:
     if run.evaluation is None:
         yield Absent(
             what="An evaluation of the draft at work: acceptance, speed, whether the text is the verifier's",
-            command=f"spec-convert evaluate {draft} --prompts questions.jsonl --json > {_typed(layout.evaluation)}",
+            command=f"spec-convert evaluate {draft} --prompts questions.jsonl --output {_typed(layout.evaluation)}",
         )
 
 

@@ -24,8 +24,8 @@ from spec_convert.training.trainer.folder import NUMBERS, RunFolder, all_states
 from spec_convert.training.vocabulary.files import KeyFile, read_key_file
 
 SCHEMA_VERSION = 1
-VALIDATE = "spec-convert validate DRAFT --format json"
-EVALUATE = "spec-convert evaluate DRAFT --prompts FILE --json"
+VALIDATE = "spec-convert validate DRAFT --output json=RUN/validation.json"
+EVALUATE = "spec-convert evaluate DRAFT --prompts FILE --output RUN/evaluation.json"
 TRAIN = "spec-convert train, with --no-resume-from-checkpoint"
 
 

@@ -59,7 +59,7 @@ def test_the_folder_of_a_training_is_a_run_of_its_own(tmp_path: Path) -> None:
     draft = tmp_path / "run" / "epoch_0002"
     assert list(missing.values()) == [
         f"spec-convert validate {draft} --output json={tmp_path / 'run' / 'validation.json'}",
-        f"spec-convert evaluate {draft} --prompts questions.jsonl --json > {tmp_path / 'run' / 'evaluation.json'}",
+        f"spec-convert evaluate {draft} --prompts questions.jsonl --output {tmp_path / 'run' / 'evaluation.json'}",
     ]
 
 
@@ -159,6 +159,7 @@ def test_a_damaged_document_is_refused_with_what_writes_it_anew(
         read_run(folder)
     assert problem.value.message.startswith(f"{folder / part} {said}")
     assert problem.value.hint.startswith("write it anew: ")
+    assert part not in ("validation.json", "evaluation.json") or f"RUN/{part}" in problem.value.hint
 
 
 @pytest.mark.parametrize(
