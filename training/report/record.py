@@ -11,6 +11,7 @@ from spec_convert.training.report.documents import require_version, understood
 
 SCHEMA_VERSION = 1
 AGAIN = "spec-convert pipeline"
+OWN_STAGE = "report"  # makes the page
 
 
 class Stage(BaseModel):
@@ -34,6 +35,11 @@ class Record(BaseModel):
     spec_convert: str
     settings: dict[str, Any]
     stages: dict[str, Stage]
+
+    @property
+    def shown(self) -> dict[str, Stage]:
+        """Without the stage that makes the page: it is still running whenever a run writes one."""
+        return {name: stage for name, stage in self.stages.items() if name != OWN_STAGE}
 
 
 def is_record(document: dict[str, Any]) -> bool:
