@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spec_convert.findings import Finding
-from spec_convert.formats import Counting
-
 if TYPE_CHECKING:
     from spec_convert.doctor.diagnosis import Diagnosis, Tried
+    from spec_convert.findings import Finding
+    from spec_convert.formats import Counting
 
 ASPECT, ONE_UP = "layer ids", "aux-ids-one-up"  # of hypotheses
 RULE = "aux-layer-ids"  # of what is said of such ids, and of ids that can be read in no way

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from spec_convert import convert
 from spec_convert.cli import run
 from spec_convert.doctor.examination import Examination
+from spec_convert.errors import Refused
 
 from . import toy
 
@@ -47,20 +49,20 @@ def native(eagle3: Path, tmp_path: Path) -> Callable[[list[int]], Path]:
 
 @pytest.mark.parametrize(("ids", "counted"), [(toy.FED, "boundary"), ([i - 1 for i in toy.FED], "output")])
 def test_what_the_ids_count_is_found_by_trying_both(
-    ids: list[int], counted: str, native: Callable[[list[int]], Path], examined: Callable[..., Examination],
-    verifier: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    ids: list[int], counted: str, native: Callable[[list[int]], Path], verifier: Path,
+    examined: Callable[..., Examination],
 ) -> None:  # fmt: skip
     """The norm placement is wrong beside it: files of this kind do not tell that one, either."""
     draft = native(list(ids))
-    assert run(["convert", str(draft), str(tmp_path / "refused"), "--verifier", str(verifier)]) == 1
-    assert "aux-layer-ids" in capfd.readouterr().err
+    mended = draft.with_name("mended")
+    with pytest.raises(Refused, match="layer ids"):
+        convert(draft, mended, verifier=verifier)
     examination = examined(draft)
     assert examination.counting == counted
     assert not examination.clean
     words = (examination.command or "").split()
     assert words[words.index("--aux-layer-convention") + 1] == counted
     assert "--aux-layer-ids" not in words
-    mended = tmp_path / "mended"
     assert run(["-q", *[word.replace("OUTPUT", str(mended)) for word in words[1:]]]) == 0
     assert json.loads((mended / "config.json").read_text())[KEY] == list(toy.FED)
     assert examined(mended).clean

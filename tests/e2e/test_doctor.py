@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,18 @@ from spec_convert.cli import run
 from spec_convert.doctor.diagnosis import Diagnosis, diagnose
 from spec_convert.doctor.examination import base_of, listen, parts_of, states_for
 from spec_convert.doctor.heard import Heard
+from spec_convert.doctor.scoring import MATTERS
 from spec_convert.evaluation.prompt import Prompt
 from spec_convert.models.load import unified_config
 from spec_convert.open import open_checkpoint
 from spec_convert.verifier import open_verifier
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 Config = dict[str, Any]
 Tensors = dict[str, Tensor]
 Damage = Callable[[Config, Tensors], None]
 IDS, LAYER, EMBEDDING = "eagle_aux_hidden_state_layer_ids", "transformer_layer_config", "embed_tokens.weight"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def every_core() -> Iterator[None]:
-    few = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or few)
-    yield
-    torch.set_num_threads(few)
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +40,42 @@ def prompts(real_drafts: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sound(
-    request: pytest.FixtureRequest, real_drafts: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    output = tmp_path_factory.mktemp("sound") / request.param
-    convert(real_drafts / f"{request.param}_smol135", output, verifier=smollm2)
-    return output
+def converted(real_drafts: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """One draft of each kind, in whatever order tests want them."""
+
+    @cache
+    def make(kind: str) -> Path:
+        output = tmp_path_factory.mktemp("sound") / kind
+        convert(real_drafts / f"{kind}_smol135", output, verifier=smollm2)
+        return output
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def heard(sound: Path, smollm2: Path, prompts: list[str]) -> Heard:
+def listened(smollm2: Path, prompts: list[str]) -> Callable[[Path], Heard]:
     """With the states that hypotheses about the sound draft want, and those about one with other layer ids."""
-    asked = [Prompt(turns=(prompt,)) for prompt in prompts]
-    config: Any = unified_config(open_checkpoint(sound))
-    base, ids = open_verifier(smollm2), config.model_dump().get(IDS, [])
-    alike = [config.model_copy(update={IDS: [i + step for i in ids]} if ids else {}) for step in (-1, 0, 1)]
-    wanted = dict.fromkeys(state for one in alike for state in states_for(one, base))
-    return listen([*wanted], base, asked, max_tokens=64, dtype="float32")
+
+    @cache
+    def make(sound: Path) -> Heard:
+        asked = [Prompt(turns=(prompt,)) for prompt in prompts]
+        config: Any = unified_config(open_checkpoint(sound))
+        base, ids = open_verifier(smollm2), config.model_dump().get(IDS, [])
+        alike = [config.model_copy(update={IDS: [i + step for i in ids]} if ids else {}) for step in (-1, 0, 1)]
+        wanted = dict.fromkeys(state for one in alike for state in states_for(one, base))
+        return listen([*wanted], base, asked, max_tokens=64, dtype="float32")
+
+    return make
+
+
+@pytest.fixture
+def sound(request: pytest.FixtureRequest, converted: Callable[[str], Path]) -> Path:
+    return converted(request.param)
+
+
+@pytest.fixture
+def heard(sound: Path, listened: Callable[[Path], Heard]) -> Heard:
+    return listened(sound)
 
 
 @pytest.fixture
@@ -107,6 +119,7 @@ def norm_lost(_: Config, tensors: Tensors) -> None:
 
 
 EAGLE3: dict[str, tuple[Damage, str]] = {
+    "layer ids one lower": (lambda config, _: config.update({IDS: [i - 1 for i in config[IDS]]}), "aux-ids-one-up"),
     "layer ids one higher": (lambda config, _: config.update({IDS: [i + 1 for i in config[IDS]]}), "aux-ids-one-down"),
     "norm placement": (lambda config, _: config.update(norm_before_residual=True), "norm-before-residual"),
     "normed state fed back": (lambda config, _: config.update(norm_output=True), "norm-output"),
@@ -117,7 +130,6 @@ EAGLE3: dict[str, tuple[Damage, str]] = {
 }
 EAGLE1: dict[str, tuple[Damage, str]] = {
     "embedding of another model": (another(EMBEDDING), "embedding-of-the-verifier"),
-    "rotary base": (layer_says(rope_theta=10.0), "rope-theta-100000"),
 }
 BROKEN = {"eagle3": EAGLE3, "eagle1": EAGLE1}
 CASES = [pytest.param(kind, name, id=f"{kind}: {name}") for kind, ways in BROKEN.items() for name in ways]
@@ -137,14 +149,37 @@ def test_nothing_is_wrong_with_the_sound_draft(diagnosed: Callable[[Damage], Dia
     assert diagnosis.at_first.first > 0.45
 
 
+@pytest.mark.parametrize("sound", ["eagle1"], indirect=True)
+def test_a_rotary_base_that_short_answers_do_not_tell_is_no_cause(diagnosed: Callable[[Damage], Diagnosis]) -> None:
+    """It learned with 100000."""
+    diagnosis = diagnosed(layer_says(rope_theta=10_000.0))
+    own = next(one for one in diagnosis.tried if one.hypothesis.code == "rope-theta-100000")
+    assert not own.gain.sure
+    assert abs(own.gain.tokens) < MATTERS
+    assert diagnosis.verdict == "sound"
+
+
 @pytest.mark.parametrize("sound", ["eagle3"], indirect=True)
-def test_layer_ids_of_the_other_convention_and_what_to_type(
+def test_layer_ids_that_may_be_counted_in_two_ways(
     sound: Path, smollm2: Path, prompts: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "shifted"
-    convert(sound, output, verifier=smollm2, aux_layer_ids=(1, 14, 26))
+    """In ModelOpt's layout, whose trainers count outputs; 2, 15, 27 are the default of those who count inputs."""
+    unified, source = json.loads((sound / "config.json").read_text()), tmp_path / "modelopt"
+    switches = {"use_aux_hidden_state": True, "use_mtp_layernorm": False, "next_layer_regular": True}
+    config = unified[LAYER] | {
+        "architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": unified["draft_vocab_size"],
+        "torch_dtype": "float16", "eagle_config": {IDS: unified[IDS], **switches},
+    }  # fmt: skip
+    tensors = load_file(sound / "model.safetensors")
+    del tensors["t2d"]
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps(config))
+    native = {name.replace("layers.0.", "midlayer."): tensor for name, tensor in tensors.items()}
+    save_file(native, source / "model.safetensors")
     (tmp_path / "questions.jsonl").write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in prompts))
     flags = ["--verifier", str(smollm2), "--prompts", str(tmp_path / "questions.jsonl")]
-    assert run(["doctor", str(output), *flags]) == 1
-    said = capfd.readouterr().out
-    assert f"spec-convert convert {output} OUTPUT --verifier {smollm2} --aux-layer-ids 2,15,27" in said
+    assert run(["doctor", str(source), *flags]) == 1
+    said, told = capfd.readouterr()
+    assert "[aux-layer-ids]" in told
+    assert "cause       none: nothing that was tried helps" in said
+    assert f"spec-convert convert {source} OUTPUT --verifier {smollm2} --aux-layer-convention boundary" in said
