@@ -24,7 +24,7 @@ from spec_convert.conversion import choose_verifier, convert
 from spec_convert.detection import Detection, recognise
 from spec_convert.errors import Refused, Unreadable, UsageError
 from spec_convert.findings import Finding, Level
-from spec_convert.formats import Format, Request
+from spec_convert.formats import Counting, Format, Request
 from spec_convert.narration import say
 from spec_convert.open import open_checkpoint
 from spec_convert.plan import make_plan
@@ -63,10 +63,17 @@ class Servable:
         return self.config.speculators_config.proposal_methods[0].speculative_tokens
 
 
-def servable(source: str | Path, *, verifier: str | Path | None = None, revision: str | None = None) -> Servable:
+def servable(
+    source: str | Path,
+    *,
+    verifier: str | Path | None = None,
+    revision: str | None = None,
+    aux_layer_convention: Counting | None = None,
+) -> Servable:
     """``source`` as a unified directory: itself when nothing is wrong with it, otherwise what converting it gives.
 
-    ``verifier`` may be left out when the draft names its own. Raises Unreadable, Refused (the draft is broken, or
+    ``verifier`` may be left out when the draft names its own; ``aux_layer_convention`` is for a draft that leaves open
+    how its layer ids are counted. Raises Unreadable, Refused (the draft is broken, or
     cannot be converted without being told more) or UsageError (no verifier is known, draft and verifier do not fit, or
     engines would take a folder here for a name on the Hub).
     """
@@ -81,7 +88,7 @@ def servable(source: str | Path, *, verifier: str | Path | None = None, revision
             _mention(make_plan(detection, Request(verifier=base)).require_clean().findings)
             draft = f"{source}@{revision}" if revision and "@" not in str(source) else str(source)
         else:
-            draft = str(_converted(detection, base))
+            draft = str(_converted(detection, base, aux_layer_convention))
             checkpoint = open_checkpoint(draft)
     drafted = Servable(draft=draft, config=unified_config(checkpoint), verifier=base)
     _refuse_shadowed(drafted)
@@ -150,14 +157,14 @@ def _is_unified(checkpoint: Checkpoint) -> bool:
     return True
 
 
-def _converted(detection: Detection, base: Verifier) -> Path:
+def _converted(detection: Detection, base: Verifier, counted: Counting | None) -> Path:
     """The folder in the cache that holds the conversion of this very checkpoint for this verifier."""
     checkpoint = detection.checkpoint
-    folder = cache_folder() / f"{_slug(checkpoint.source)}-{_fingerprint(detection, base)}"
+    folder = cache_folder() / f"{_slug(checkpoint.source)}-{_fingerprint(detection, base, counted)}"
     if not _is_done(folder):
         with _alone(folder):
             if not _is_done(folder):
-                _mention(_convert_into(folder, detection, base))
+                _mention(_convert_into(folder, detection, base, counted))
                 return folder
     say(f"Using the conversion of {checkpoint.source} in {folder}")
     return folder
@@ -167,7 +174,7 @@ def _is_done(folder: Path) -> bool:
     return (folder / "conversion.json").exists()
 
 
-def _convert_into(folder: Path, detection: Detection, base: Verifier) -> Iterable[Finding]:
+def _convert_into(folder: Path, detection: Detection, base: Verifier, counted: Counting | None) -> Iterable[Finding]:
     """From the commits that were looked at, even if their branches have moved since."""
     checkpoint = detection.checkpoint
     source, commit = checkpoint.source, checkpoint.files.revision
@@ -177,7 +184,8 @@ def _convert_into(folder: Path, detection: Detection, base: Verifier) -> Iterabl
             # By the branch that was asked for: so the Hub's cache knows its commit, and the same words work offline.
             checkpoint.files.path(name)
     verifier = base.name if base.files.revision is None else f"hf://{base.name}@{base.files.revision}"
-    return convert(source, folder, verifier=verifier, revision=commit).findings
+    done = convert(source, folder, verifier=verifier, revision=commit, aux_layer_convention=counted)
+    return done.findings
 
 
 @contextmanager
@@ -208,7 +216,7 @@ def _slug(source: str) -> str:
     return re.sub(r"[^\w.-]", "-", name, flags=re.ASCII).strip(".")[:100] or "draft"
 
 
-def _fingerprint(detection: Detection, verifier: Verifier) -> str:
+def _fingerprint(detection: Detection, verifier: Verifier, counted: Counting | None) -> str:
     """Changes whenever the source, the verifier, this package, its code or the plugin that knows the format does."""
     facts = [
         _state(detection.checkpoint.files),
@@ -216,6 +224,7 @@ def _fingerprint(detection: Detection, verifier: Verifier) -> str:
         [verifier.name, _state(verifier.files)],
         [detection.format, detection.provider, version("spec-convert")],
         _code(detection.winner),
+        counted,
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

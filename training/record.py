@@ -16,6 +16,7 @@ from spec_convert.training.documents import read_object, require_version, unders
 from spec_convert.training.store.manifest import replace_text
 
 Kind = Literal["pipeline", "demo"]
+OWN_STAGE = "report"  # makes the page
 State = Literal["done", "failed", "running", "waiting", "interrupted"]
 
 
@@ -47,6 +48,11 @@ class Record(BaseModel):
     spec_convert: str
     settings: dict[str, Any]
     stages: dict[str, StageRecord]
+
+    @property
+    def shown(self) -> dict[str, StageRecord]:
+        """Without the stage that makes the page: it is still running whenever a run writes one."""
+        return {name: stage for name, stage in self.stages.items() if name != OWN_STAGE}
 
     def of(self, name: str) -> StageRecord:
         return self.stages.setdefault(name, StageRecord(state="waiting"))

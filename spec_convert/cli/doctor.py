@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spec_convert.cli.output import json_option, show, show_findings, show_json, show_table
+from spec_convert.doctor.counting import ASPECT
 from spec_convert.errors import Exit
-from spec_convert.findings import Level
 
 if TYPE_CHECKING:
     from spec_convert.doctor.diagnosis import Diagnosis, Tried
@@ -29,7 +29,7 @@ Words = tuple[str, str]  # a label, and what is said
 @click.option("--max-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Of each answer.")
 @click.option(
     "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True,
-    help="The verifier computes in it.",
+    help="Type the verifier computes in.",
 )  # fmt: skip
 @json_option
 def doctor(draft: str, as_json: bool, **flags: Any) -> Exit:
@@ -39,7 +39,8 @@ def doctor(draft: str, as_json: bool, **flags: Any) -> Exit:
     each thing that may be wrong: layer ids, norms, the rotary base, the meaning of d2t, embeddings, the head, the type
     that it is computed in. What helps by more than chance is named, with what to type. Nothing is changed.
 
-    Exit codes: 0 nothing is wrong, 1 a cause was found, or the draft guesses nothing and none was.
+    Exit codes: 0 nothing is wrong, 1 a cause or an error in the files was found, or none was found and the draft makes
+    no use of the verifier's states.
     """
     from spec_convert.doctor.as_json import to_json
     from spec_convert.doctor.examination import examine
@@ -50,7 +51,7 @@ def doctor(draft: str, as_json: bool, **flags: Any) -> Exit:
     else:
         show_findings(examined.findings)
         _tell(examined)
-    return Exit.CLEAN if examined.diagnosis.verdict == "sound" else Exit.FINDINGS
+    return Exit.CLEAN if examined.clean else Exit.FINDINGS
 
 
 def _tell(examined: Examination) -> None:
@@ -82,9 +83,13 @@ def _rows(diagnosis: Diagnosis) -> Iterator[tuple[str, ...]]:
 
 def _sound(examined: Examination) -> Iterator[Words]:
     now, blind = examined.diagnosis.at_last, examined.diagnosis.blind
-    yield "cause", "none: nothing that was tried helps"
+    where = "none that is computed" if examined.wrong else "none"
+    yield "cause", f"{where}: nothing that was tried helps"
     yield "it gives", f"{_guesses(now)}: a tau of {_tau(now):.2f} over two guesses"
     yield "", f"with the states of other tokens {_guesses(blind)}"
+    yield from _likely(examined)
+    yield from _open_ids(examined)
+    yield from _to_type(examined)
 
 
 def _cause(examined: Examination) -> Iterator[Words]:
@@ -97,8 +102,8 @@ def _cause(examined: Examination) -> Iterator[Words]:
     yield "before", _unless_refused(before)
     yield "after", f"{_guesses(after)}: a tau of {_tau(after):.2f} over two guesses"
     yield "how sure", f"{gain.tokens:.3f} more tokens a row are expected, with a standard error of {gain.error:.3f}"
-    if examined.command is not None:
-        yield "type", examined.command
+    yield from _open_ids(examined)
+    yield from _to_type(examined)
     for words in dict.fromkeys(cause.hypothesis.fix.words for cause in diagnosis.causes):
         if words:
             yield "do", words
@@ -107,11 +112,30 @@ def _cause(examined: Examination) -> Iterator[Words]:
 def _lost(examined: Examination) -> Iterator[Words]:
     yield "cause", "not found: nothing that was tried makes the draft guess by the verifier's states"
     yield "it gives", _unless_refused(examined.diagnosis.at_first)
-    wrong = [finding for finding in examined.findings if finding.level is Level.ERROR]
-    for finding in wrong:
-        yield "likely", f"{finding.where}: {finding.message} [{finding.rule}]"
-    if not wrong:
+    yield from _likely(examined)
+    if not examined.wrong:
         yield "likely", "it was trained for another verifier, or not trained: give the model that its authors name"
+
+
+def _likely(examined: Examination) -> Iterator[Words]:
+    """What servers read otherwise than it is computed here."""
+    for finding in examined.wrong:
+        yield "likely", f"{finding.where}: {finding.message} [{finding.rule}]"
+
+
+def _open_ids(examined: Examination) -> Iterator[Words]:
+    if not examined.ids_open:
+        return
+    match examined.counting:
+        case "boundary":
+            yield "layer ids", "they count inputs of layers, which config.json leaves open: as outputs they guess worse"
+        case None if all(cause.hypothesis.aspect != ASPECT for cause in examined.diagnosis.causes):
+            yield "layer ids", "these rows do not tell whether they count inputs of layers or outputs: ask more"
+
+
+def _to_type(examined: Examination) -> Iterator[Words]:
+    if examined.command is not None:
+        yield "type", examined.command
 
 
 VERDICTS = {"sound": _sound, "cause": _cause, "lost": _lost}

@@ -36,6 +36,7 @@ def to_json(examined: Examination) -> dict[str, Any]:
             }
             for cause in diagnosis.causes
         ],
+        "layer_ids_count": examined.counting,
         "command": examined.command,
         "hypotheses": [_tried(one) for one in diagnosis.tried],
         "findings": [finding.to_json() for finding in examined.findings],

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+from spec_convert.doctor.counting import ASPECT, ONE_UP
 from spec_convert.doctor.hypothesis import Base, Fix, Hypothesis
 from spec_convert.doctor.parts import Kind, Parts
 from spec_convert.unified import Eagle3Config, EagleConfig
@@ -19,7 +20,7 @@ def other_ids(config: Kind, layers: int) -> dict[str, Ids]:
     if not isinstance(config, Eagle3Config):
         return {}
     ids = tuple(config.eagle_aux_hidden_state_layer_ids)
-    ways = {"aux-ids-one-up": tuple(i + 1 for i in ids), "aux-ids-one-down": tuple(i - 1 for i in ids)}
+    ways = {ONE_UP: tuple(i + 1 for i in ids), "aux-ids-one-down": tuple(i - 1 for i in ids)}
     if len(ids) == 3:
         ways["aux-ids-usual"] = (2, layers // 2, layers - 3)
     fitting = {
@@ -43,13 +44,13 @@ def _of_layer_ids(config: Eagle3Config, base: Base) -> Iterator[Hypothesis]:
     ids = tuple(config.eagle_aux_hidden_state_layer_ids)
     shown = _listed(ids)
     says = {
-        "aux-ids-one-up": f"the layer ids {shown} count outputs of layers, and are read as inputs",
+        ONE_UP: f"the layer ids {shown} count outputs of layers, and are read as inputs",
         "aux-ids-one-down": f"the layer ids {shown} are one too high: inputs of layers were taken for outputs",
         "aux-ids-usual": f"the layer ids {shown} are not those that it learned from",
     }
     for code, meant in other_ids(config, base.layers).items():
         yield Hypothesis(
-            code=code, aspect="layer ids", says=f"{says[code]}; {_listed(meant)} fit",
+            code=code, aspect=ASPECT, says=f"{says[code]}; {_listed(meant)} fit",
             edit=partial(_fed, instead=dict(zip(ids, meant, strict=True))),
             fix=Fix(flags=("--aux-layer-ids", ",".join(map(str, meant)))),
         )  # fmt: skip

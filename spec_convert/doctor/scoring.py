@@ -73,6 +73,10 @@ class Gain:
     def sure(self) -> bool:
         return self.greedy and self.tokens > MATTERS and self.tokens > SURE * self.error
 
+    @property
+    def loses(self) -> bool:
+        return self.tokens < -SURE * self.error
+
 
 def has_learned(score: Score, blind: Score) -> bool:
     """Whether the draft guesses better with the verifier's states than with those of other tokens."""

@@ -21,10 +21,10 @@ def stages_section(record: Record) -> Element:
 
 
 def _stages(record: Record) -> Iterator[Element]:
-    if not record.stages:
+    stages = record.shown
+    if not stages:
         yield figure("Stages", "The run has none.", wide=True)
         return
-    stages = record.stages
     took = [stage.seconds for stage in stages.values()]
     names = [f"{name[:LONGEST]}: {stage.state}" for name, stage in stages.items()]
     hover = [f"{name}, {seconds(stage.seconds)}" for name, stage in zip(names, stages.values(), strict=True)]

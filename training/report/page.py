@@ -42,7 +42,7 @@ def page(run: Run) -> str:
 def _how_far(run: Run) -> str:
     words = []
     if run.record:
-        states = [stage.state for stage in run.record.stages.values()]
+        states = [stage.state for stage in run.record.shown.values()]
         words.append(f"{states.count('done')} of {len(states)} stages are done")
     if run.training:
         words.append(_training_in_words(run.training))

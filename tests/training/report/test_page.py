@@ -22,6 +22,7 @@ from .sample import (
     SHA,
     VALIDATION,
     log,
+    record,
     trained,
     write,
     write_hostile,
@@ -110,7 +111,7 @@ def test_the_headline_names_what_was_simulated_and_what_was_measured(whole: Show
     assert whole.tile("Best epoch") == ("2", "by what is held out; 2 drafts are kept")
     assert whole.tile("Trained on") == ("270,000 tokens", "in 540 steps; 3 steps left out")
     assert whole.tile("Time") == ("1 min 16 s", "evaluations and states included")
-    assert whole.below == "5 of 7 stages are done; eagle3 for org/base: done after step 540"
+    assert whole.below == "5 of 6 stages are done; eagle3 for org/base: done after step 540"
     learned = [trained(step) for step in range(10, 210, 10)]
     alone = Shown(write_training(tmp_path / "alone", learned))
     mean = sum(line["tau"] for line in learned[-10:]) / 10
@@ -229,10 +230,21 @@ def test_stages_are_told_with_their_state_and_time(whole: Shown) -> None:
     rows = {row[0]: row for row in whole.rows("Stages")}
     assert rows["train"][1:4] == ["done", "2026-11-29T00:00:00Z", "1 h 01 min"]
     assert rows["evaluate"][1] == "failed"
-    assert rows["report"][1:4] == ["waiting", "not yet", "not known"]
     bars = whole.figure("Time by stage")
     assert titles(bars, "flag") == ["evaluate: failed, 12.5 s"]
     assert len(titles(bars, "series-1")) == 5
+
+
+def test_a_finished_run_is_told_as_finished_by_its_last_stage(tmp_path: Path) -> None:
+    """The stage that makes the page is running while it does."""
+    folder, recorded = write_run(tmp_path / "run"), record()
+    for name, stage in recorded["stages"].items():
+        stage["state"] = "running" if name == "report" else "done"
+    write(folder / "run.json", recorded)
+    shown = Shown(folder)
+    assert shown.below == "6 of 6 stages are done; eagle3 for org/base: done after step 540"
+    assert [row[1] for row in shown.rows("Stages")] == ["done"] * 6
+    assert len(titles(shown.figure("Time by stage"), "series-1")) == 6
 
 
 def test_findings_are_listed(whole: Shown, tmp_path: Path) -> None:

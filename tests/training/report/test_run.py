@@ -159,6 +159,7 @@ def test_a_damaged_document_is_refused_with_what_writes_it_anew(
         read_run(folder)
     assert problem.value.message.startswith(f"{folder / part} {said}")
     assert problem.value.hint.startswith("write it anew: ")
+    assert part not in ("validation.json", "evaluation.json") or f"RUN/{part}" in problem.value.hint
 
 
 @pytest.mark.parametrize(
