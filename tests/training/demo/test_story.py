@@ -177,6 +177,16 @@ def test_a_place_that_cannot_be_written_is_refused_with_a_hint(
     assert "hint: give a folder that you may write to" in capsys.readouterr().err
 
 
+def test_the_readme_shows_commands_that_the_demo_runs() -> None:
+    """As many as it shows; what they say there was taken from a run."""
+    readme = Path(__file__).parents[3] / "README.md"
+    section = readme.read_text(encoding="utf-8").partition("## What `make demo` shows")[2].partition("\n## ")[0]
+    stages = [stage for chapter in chapters(Places(RunLayout(Path("demo")))) for stage in chapter.stages]
+    shown = [tuple(command) for command in commands_of(section) if command[0] == "spec-convert"]
+    assert len(shown) >= 4
+    assert set(shown) <= {("spec-convert", *stage.command) for stage in stages}
+
+
 def test_the_held_out_questions_are_not_learned_from() -> None:
     folder = Path(story.__file__).parent
     asked = [
