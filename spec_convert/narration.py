@@ -70,10 +70,14 @@ def _in_lines(total: int, unit: str) -> Callable[[int], object]:
         done += more
         if (now := time.monotonic()) - told >= EVERY:
             told, speed = now, done / (now - started)
-            minutes = (total - done) / speed / 60
-            say(f"{done:,} of {total:,} {unit}s, {speed:,.0f} {unit}s/s, about {minutes:,.0f} minutes to go")
+            say(f"{done:,} of {total:,} {unit}s, {speed:,.0f} {unit}s/s, about {length((total - done) / speed)} to go")
 
     return advance
+
+
+def length(seconds: float) -> str:
+    """How long something takes, as far as anybody can know that before."""
+    return f"{seconds:,.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} minutes"
 
 
 def colour_wanted() -> bool:

@@ -168,6 +168,7 @@ def test_the_cause_is_named(
     assert flags is not None or examination.diagnosis.causes[0].hypothesis.fix.words
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name, one in EAGLE3.items() if one.flags is not None])
 def test_what_is_to_be_typed_makes_the_draft_sound(
     name: str, eagle3: Path, broken: Callable[..., Path], examined: Callable[..., Examination], tmp_path: Path

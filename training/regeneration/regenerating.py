@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spec_convert.errors import UsageError
-from spec_convert.narration import EVERY, say
+from spec_convert.narration import EVERY, length, say
 from spec_convert.training.conversations.conversation import REASONING
 from spec_convert.training.regeneration.answerer import Answerer
 from spec_convert.training.regeneration.conversing import Asked, Outcome, Sampling, row
@@ -176,8 +176,8 @@ class _Pace:
             if now - self._came > each / 2:  # or it belongs to the batch of the one before, which is not counted yet
                 self._told = now
                 speed = f"{self.tokens / each / self._done:,.0f} tokens/s"
-                left = (self._total - self._done) * each / 60
-                say(f"{self._done:,} of {self._total:,} conversations, {speed}, about {left:,.0f} minutes to go")
+                left = length((self._total - self._done) * each)
+                say(f"{self._done:,} of {self._total:,} conversations, {speed}, about {left} to go")
         self._done, self.tokens, self._came = self._done + 1, self.tokens + tokens, now
 
 

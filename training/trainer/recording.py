@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spec_convert.narration import EVERY, bar, say
+from spec_convert.narration import EVERY, bar, length, say
 from spec_convert.training.trainer.folder import RunFolder
 from spec_convert.training.trainer.journal import Journal
 from spec_convert.training.trainer.metrics import Metrics
@@ -70,7 +70,7 @@ class Recorder:
                 in_words(line),
                 f"{line['tokens_per_second']:,.0f} tokens/s",
             ]
-            say(f"{', '.join(words)}, about {_length(pace * (self.total - line['step']))} to go")
+            say(f"{', '.join(words)}, about {length(pace * (self.total - line['step']))} to go")
 
     def step(self) -> None:
         """One more is done."""
@@ -102,10 +102,6 @@ def recording(  # noqa: PLR0913  where to, and of what
         bar(total, unit="step", done=progress.step) as drawn,
     ):
         yield Recorder(progress, total, journal, log, drawn)
-
-
-def _length(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} minutes"
 
 
 def in_words(line: Mapping[str, Any]) -> str:
