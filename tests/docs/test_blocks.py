@@ -48,6 +48,7 @@ def test_every_command_line_parses(page: Page, folder: Path) -> None:
         name, *args = dropwhile(OF_THE_GROUP.__contains__, words)
         for arg in args:
             if re.search(r"\.(toml|jsonl|txt)$", arg) and not arg.startswith("-"):
+                Path(arg).parent.mkdir(parents=True, exist_ok=True)
                 Path(arg).touch()  # click asks whether a file is there
         verb(name).make_context(name, args, parent=click.Context(group)).close()
 
